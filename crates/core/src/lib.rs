@@ -1,0 +1,14 @@
+//! The words of pulsegate: ids, frame heads, close codes, reasons. No I/O, no clock, no async.
+//!
+//! Everything here is a value or a small machine over bytes; time comes in as an argument, and nothing
+//! allocates per frame.
+
+mod close;
+mod frame;
+mod id;
+mod reason;
+
+pub use close::{CloseFrame, CloseFrameError};
+pub use frame::{Direction, FrameLimits, FrameReader, Head, Opcode, ReservedBits, Step, Violation};
+pub use id::{IdSource, SessionId};
+pub use reason::{Cause, EndReason, Leg};
