@@ -113,8 +113,13 @@ mod tests {
 
     #[test]
     fn foreign_text_is_refused() {
-        for text in ["", "x", "zzzzzzzzzzzzzzzzzzzzzzzzzz", "0123456789ABCDEFGHJKMNPQRS", "ü0123456789abcdefghjkmnpqr"]
-        {
+        for text in [
+            "",
+            "x",
+            "zzzzzzzzzzzzzzzzzzzzzzzzzz",
+            "0123456789ABCDEFGHJKMNPQRS",
+            "ü0123456789abcdefghjkmnpqr",
+        ] {
             assert_eq!(text.parse::<SessionId>(), Err(InvalidId), "{text}");
         }
     }

@@ -9,6 +9,6 @@ mod id;
 mod reason;
 
 pub use close::{CloseFrame, CloseFrameError};
-pub use frame::{Direction, FrameLimits, FrameReader, Head, Opcode, ReservedBits, Step, Violation};
+pub use frame::ReservedBits;
 pub use id::{IdSource, SessionId};
 pub use reason::{Cause, EndReason, Leg};

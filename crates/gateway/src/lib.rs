@@ -1,1 +1,11 @@
-//! Skeleton.
+//! Sockets, tasks, the clock: the gateway itself. The machines it drives live in the crates below it.
+
+pub mod cli;
+pub mod config;
+mod control;
+mod demo;
+mod front;
+mod ops;
+mod relay;
+mod serve;
+mod shared;

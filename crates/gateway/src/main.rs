@@ -1,1 +1,7 @@
-fn main() {}
+//! The `pulsegate` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pulsegate::cli::main()
+}

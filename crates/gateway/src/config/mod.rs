@@ -1,6 +1,8 @@
 //! The one configuration: file, environment and flags become a [`Config`], and each part of the gateway
 //! gets its own sub-struct by value.
 
+mod default;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

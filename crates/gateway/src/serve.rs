@@ -1,0 +1,1 @@
+//! Builds all parts, binds, runs, shuts down.
