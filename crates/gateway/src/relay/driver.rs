@@ -118,6 +118,7 @@ impl Driver {
                 // An error here means that the connection is gone, which the next read tells as well.
                 let _ = Pin::new(stream).poll_shutdown(cx);
             }
+            self.session.handle_finished(leg);
         }
         progress
     }
