@@ -23,7 +23,7 @@ use crate::config::Limits;
 use crate::problem::Problem;
 
 /// How long answers under way may take once the gateway finishes.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Pause after an accept that failed for want of files, so that the loop does not take the CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

@@ -2,6 +2,7 @@
 
 mod api;
 mod check;
+mod client;
 mod completions;
 mod config;
 mod demo;
@@ -15,6 +16,8 @@ mod ping;
 mod run;
 mod sessions;
 mod settings;
+mod sse;
+mod table;
 mod version;
 
 use std::future::Future;

@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use listener::ControlListener;
-pub(crate) use secret::{Secret, SecretError};
+pub(crate) use secret::Secret;
 
 use crate::http_serve::http_serve;
 use crate::problem::Problem;
@@ -128,7 +128,7 @@ fn router(api: Arc<Api>) -> Router {
 async fn guarded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (uri, headers) = (request.uri(), request.headers());
     let (mut response, origin) = match api.guard.check_source(uri, headers) {
-        Err(problem) => (problem.into_response().into_response(), None),
+        Err(problem) => (IntoResponse::into_response(problem), None),
         Ok(Some(origin)) if is_preflight(request.method(), headers) => (preflight(), Some(origin)),
         Ok(origin) => match api.guard.check_token(headers) {
             Ok(()) => (next.run(request).await, origin),

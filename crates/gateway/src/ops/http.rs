@@ -11,6 +11,7 @@ use http::{HeaderName, StatusCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::front::probe_upstream;
 use crate::http_serve::{Listener, http_serve};
 use crate::shared::Shared;
 
@@ -76,21 +77,12 @@ async fn ready(State(ops): State<Ops>) -> Response {
         text(StatusCode::SERVICE_UNAVAILABLE, "starting: not all listeners are bound")
     } else if ops.shared.stop.is_cancelled() {
         text(StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else if !app_answers(&ops.shared).await {
+    } else if !probe_upstream(&ops.shared).await {
         let url = &ops.shared.config.upstream.url;
         text(StatusCode::SERVICE_UNAVAILABLE, &format!("the app takes no connection: {url}"))
     } else {
         text(StatusCode::OK, "ready")
     }
-}
-
-/// Until the front lands: one TCP connection per question.
-async fn app_answers(shared: &Shared) -> bool {
-    let Some(authority) = shared.config.upstream.url.strip_prefix("http://") else { return false };
-    let connect = tokio::net::TcpStream::connect(authority.trim_end_matches('/').to_owned());
-    let up = matches!(tokio::time::timeout(shared.config.upstream.connect_timeout, connect).await, Ok(Ok(_)));
-    shared.metrics.upstream_up(up);
-    up
 }
 
 fn text(status: StatusCode, line: &str) -> Response {
