@@ -25,6 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer: a page of 1000 sessions with long labels is far below.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Of `http:`.
 const PORT_DEFAULT: u16 = 80;
 
 /// Where the control API is, and what opens it.
@@ -176,9 +177,10 @@ fn target(url: &str) -> Result<(Target, String), String> {
     if authority.host().is_empty() || authority.as_str().contains('@') {
         return Err(bad());
     }
-    let port = match authority.port() {
-        Some(port) => port.as_str().parse().map_err(|_| bad())?,
-        None => PORT_DEFAULT,
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => PORT_DEFAULT,
+        Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(bad)?,
+        None => return Err(bad()),
     };
     Ok((Target::Tcp(format!("{}:{port}", authority.host())), authority.to_string()))
 }
@@ -196,7 +198,9 @@ mod tests {
         let unix = Ok((Target::Unix("/run/p.sock".into()), "localhost".to_owned()));
         assert_eq!(target("unix:/run/p.sock"), unix);
         assert_eq!(target("unix:///run/p.sock"), unix);
-        for bad in ["", "unix:p.sock", "https://a", "http://", "http://a/path", "http://u@a", "http://a:x", "a b"] {
+        for bad in
+            ["", "unix:p.sock", "https://a", "http://", "http://a/path", "http://u@a", "http://a:x", "a b"]
+        {
             assert!(target(bad).is_err(), "{bad}");
         }
     }

@@ -88,8 +88,8 @@ async fn follow(arguments: &Arguments) -> Result<u8, Failure> {
                     End::Broken(failure) => failure.message,
                 }
             }
-            // What fails at once is told at once, and what no patience mends.
-            Err(refused) if !connected || refused.code == exit::USAGE => return Err(refused),
+            // What fails at once is told at once, and so is what no patience mends.
+            Err(refused) if !connected || refused.code != exit::CONTROL_UNREACHABLE => return Err(refused),
             Err(refused) => refused.message,
         };
         let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
@@ -107,7 +107,8 @@ async fn open(client: &Client, path: &str, last_id: Option<&str>) -> Result<Inco
     }
     let body = Limited::new(response.into_body(), PROBLEM_BYTES_MAX).collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-    Err(refusal(status, &serde_json::from_slice(&body).unwrap_or_default()))
+    let refused = refusal(status, &serde_json::from_slice(&body).unwrap_or_default());
+    if status.is_server_error() { Err(client.unreachable(refused.message)) } else { Err(refused) }
 }
 
 /// Prints events until the feed ends; fails only where printing does.
@@ -176,10 +177,7 @@ mod tests {
         let opened = json!({
             "type": "session.opened", "at": at, "session": id, "client": "10.0.0.9", "path": "/\u{1b}[2J\n",
         });
-        assert_eq!(
-            line(&opened),
-            format!("{at} session.opened    {id} 10.0.0.9 /\\u{{1b}}[2J\\n\n")
-        );
+        assert_eq!(line(&opened), format!("{at} session.opened    {id} 10.0.0.9 /\\u{{1b}}[2J\\n\n"));
         let ended = json!({
             "type": "session.ended", "at": at, "session": id, "reason": "closed", "leg": "client",
             "duration_seconds": 61.2,

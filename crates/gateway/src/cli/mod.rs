@@ -3,6 +3,8 @@
 mod api;
 mod check;
 mod client;
+#[cfg(test)]
+mod commands_tests;
 mod completions;
 mod config;
 mod demo;

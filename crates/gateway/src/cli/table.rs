@@ -54,11 +54,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["ü".to_owned(), "1".to_owned(), "x".to_owned()], vec![
-            "long".to_owned(),
-            String::new(),
-            String::new(),
-        ]];
+        let rows = [
+            vec!["ü".to_owned(), "1".to_owned(), "x".to_owned()],
+            vec!["long".to_owned(), String::new(), String::new()],
+        ];
         assert_eq!(table(&["A", "NUMBER", "C"], &rows), "A     NUMBER  C\nü     1       x\nlong\n");
     }
 

@@ -34,7 +34,11 @@ impl Guard {
 
     /// Checks `Host` and `Origin`; returns the origin that the answer is to be shared with, if it is one of
     /// the listed ones.
-    pub(super) fn check_source(&self, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
+    pub(super) fn check_source(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Problem> {
         let host = self.check_host(uri, headers)?;
         let mut origins = headers.get_all(ORIGIN).iter();
         let origin = match (origins.next(), origins.next()) {
@@ -241,7 +245,9 @@ mod tests {
         let guard = Guard { token: Some(Secret::read(&dir.path("token")).unwrap()), ..guard() };
         let check = |value| guard.check_token(&headers(&[("authorization", value)]));
         assert!(check("Bearer 0123456789abcdef").is_ok() && check("bearer  0123456789abcdef").is_ok());
-        for wrong in ["Bearer 0123456789abcdeX", "Bearer", "Bearer ", "Basic 0123456789abcdef", "0123456789abcdef"] {
+        for wrong in
+            ["Bearer 0123456789abcdeX", "Bearer", "Bearer ", "Basic 0123456789abcdef", "0123456789abcdef"]
+        {
             let answer = check(wrong).unwrap_err().into_response();
             assert_eq!(answer.status(), 401, "{wrong}");
             let challenge = "Bearer realm=\"pulsegate\", error=\"invalid_token\"";

@@ -28,11 +28,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct ControlListener {
     pub(super) listener: Listener,
-    place: Place,
+    pub(super) place: Place,
 }
 
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     Tcp(SocketAddr),
     Unix(SocketFile),
 }
@@ -78,7 +78,7 @@ impl ControlListener {
 
 /// A socket's file, for as long as it is ours.
 #[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     /// Device and inode: another process may have put its own socket in this place meanwhile.
     identity: (u64, u64),

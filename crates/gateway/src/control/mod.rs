@@ -117,8 +117,12 @@ fn router(api: Arc<Api>) -> Router {
                 .detail("GET /openapi.json lists what there is")
         })
         .method_not_allowed_fallback(async |method: Method| {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed here")
-                .detail(format!("{method} does not work here; see the Allow header"))
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "This method is not allowed here",
+            )
+            .detail(format!("{method} does not work here; see the Allow header"))
         })
         .layer(from_fn_with_state(Arc::clone(&api), guarded))
         .with_state(api)

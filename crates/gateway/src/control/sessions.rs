@@ -95,7 +95,9 @@ fn ended(tombstone: &Tombstone) -> Problem {
         (None, Some(detail)) => format!("{}: {detail}", tombstone.ending.reason),
         (None, None) => tombstone.ending.reason.to_string(),
     };
-    Problem::new(StatusCode::GONE, "session-ended", "The session ended").detail(detail).member("session", view)
+    Problem::new(StatusCode::GONE, "session-ended", "The session ended")
+        .detail(detail)
+        .member("session", view)
 }
 
 fn state(text: &str) -> Result<SessionState, &'static str> {

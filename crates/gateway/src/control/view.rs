@@ -88,10 +88,7 @@ impl<'a> SessionView<'a> {
             info: entry.info().into(),
             opened_at: rfc3339(entry.opened_wall()),
             age_seconds: seconds(entry.age(now)),
-            legs: Legs {
-                client: entry.view(Leg::Client, now).into(),
-                app: entry.view(Leg::App, now).into(),
-            },
+            legs: Legs { client: entry.view(Leg::Client, now).into(), app: entry.view(Leg::App, now).into() },
         }
     }
 }

@@ -5,4 +5,4 @@ mod kit;
 mod openapi;
 mod requests;
 
-pub(crate) use kit::TempDir;
+pub(crate) use kit::{Kit, TOKEN, TempDir, cut, secret, unreachable};
