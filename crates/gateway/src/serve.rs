@@ -86,6 +86,11 @@ impl Gateway {
         &self.addresses
     }
 
+    /// Returns whether the app accepts TCP connections, after at most a second.
+    pub async fn app_answers(&self) -> bool {
+        front::probe_upstream(&self.shared).await
+    }
+
     /// Serves until `stop` is cancelled, then drains; `hurry` cuts the draining short.
     pub async fn run(self, stop: CancellationToken, hurry: CancellationToken) {
         let Gateway { shared, data, ops, addresses } = self;
@@ -105,16 +110,11 @@ impl Gateway {
 }
 
 /// Runs a gateway until SIGTERM or SIGINT; a second signal cuts the draining short.
-///
-/// # Errors
-/// A listener can't be bound.
-pub async fn run(config: Config) -> Result<(), ServeError> {
-    let gateway = Gateway::bind(config).await?;
+pub async fn run_until_signal(gateway: Gateway) {
     let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
     let signals = tokio::spawn(signals(stop.clone(), hurry.clone()));
     gateway.run(stop, hurry).await;
     signals.abort();
-    Ok(())
 }
 
 async fn signals(stop: CancellationToken, hurry: CancellationToken) {
