@@ -25,6 +25,7 @@ mod place;
 mod probe;
 mod rejection;
 mod service;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod trace;
