@@ -63,19 +63,20 @@ class Stream:
 
     def __init__(self, connection):
         self.socket = connection
-        self._buffer = b""
+        self._buffer = bytearray()
         self.socket.settimeout(WAIT_MAX_S)
 
     def _more(self):
         piece = self.socket.recv(65536)
         if not piece:
-            raise EOFError(f"the peer hung up; unread: {self._buffer[:80]!r}")
+            raise EOFError(f"the peer hung up; unread: {bytes(self._buffer[:80])!r}")
         self._buffer += piece
 
     def _take(self, count):
         while len(self._buffer) < count:
             self._more()
-        taken, self._buffer = self._buffer[:count], self._buffer[count:]
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return taken
 
     def send(self, data):
@@ -94,7 +95,7 @@ class Stream:
             while True:
                 self._more()
         except (EOFError, ConnectionResetError):
-            return self._buffer
+            return bytes(self._buffer)
 
     def frame(self):
         """The next frame."""
@@ -179,7 +180,6 @@ class RawApp:
     def _serve(self, stream):
         try:
             head = stream.head()
-            # `/readyz` may look whether somebody listens; only requests concern the behaviour under test.
             self._behave(stream, head)
         except (OSError, EOFError):
             pass
