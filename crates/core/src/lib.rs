@@ -9,6 +9,8 @@ mod id;
 mod reason;
 
 pub use close::{CloseFrame, CloseFrameError};
-pub use frame::ReservedBits;
+pub use frame::{
+    Direction, FrameLimits, FrameReader, Head, Opcode, ReservedBits, Step, Violation, write_control,
+};
 pub use id::{IdSource, SessionId};
 pub use reason::{Cause, EndReason, Leg};

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 mod control;
 mod demo;
+mod feed;
 mod front;
 mod ops;
 mod relay;

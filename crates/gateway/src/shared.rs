@@ -1,1 +1,89 @@
 //! What all parts of a running gateway share.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use pulsegate_core::IdSource;
+use pulsegate_heartbeat::Limits;
+use pulsegate_registry::{CloseCodes, Registry, RegistryLimits, SessionLimits};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::feed::Feed;
+use crate::ops::Metrics;
+use crate::relay::Handle;
+
+/// One running gateway. There may be several in a process: nothing in here is global.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// Bounds of every session, made from the configuration once.
+    pub(crate) session_limits: Arc<SessionLimits>,
+    pub(crate) registry: Registry<Handle>,
+    pub(crate) feed: Feed,
+    pub(crate) metrics: Metrics,
+    /// Connections to the data port, until they became sessions.
+    pub(crate) connections: TaskTracker,
+    /// Sessions.
+    pub(crate) sessions: TaskTracker,
+    /// Cancelled when nothing new may come in.
+    pub(crate) stop: CancellationToken,
+    pub(crate) started: Instant,
+}
+
+impl Shared {
+    /// Builds the state of a gateway that has not begun to listen.
+    pub(crate) fn new(config: Config) -> Shared {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+        let ids = IdSource::new(unix_ms, fastrand::u64(..));
+        let limits = RegistryLimits {
+            sessions_max: config.limits.sessions_max,
+            sessions_per_address_max: config.limits.sessions_per_address_max,
+            tombstones_max: config.registry.tombstones_max,
+            tombstone_ttl: config.registry.tombstone_ttl,
+        };
+        Shared {
+            session_limits: Arc::new(session_limits(&config)),
+            registry: Registry::new(limits, ids),
+            feed: Feed::new(unix_ms, config.registry.events_max),
+            metrics: Metrics::new(),
+            connections: TaskTracker::new(),
+            sessions: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            started: clock(),
+            config,
+        }
+    }
+}
+
+/// Reads the monotonic clock: for drivers only.
+#[allow(clippy::disallowed_methods, reason = "the one place in the gateway that reads the monotonic clock")]
+pub(crate) fn clock() -> Instant {
+    Instant::now()
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    let bounds = config.liveness.bounds();
+    let client = Limits {
+        ping_interval: bounds.ping_interval,
+        verdict_after: bounds.verdict_after,
+        frozen_after: bounds.client_frozen_after,
+        idle_timeout: bounds.idle_timeout,
+        write_stall_after: bounds.client_write_stall_after,
+    };
+    let app = Limits {
+        frozen_after: bounds.app_frozen_after,
+        write_stall_after: bounds.app_write_stall_after,
+        ..client
+    };
+    SessionLimits {
+        client,
+        app,
+        close_timeout: config.limits.close_timeout,
+        codes: CloseCodes {
+            dead_client: config.close.dead_client_code,
+            dead_app: config.close.dead_app_code,
+            frozen_app: config.close.frozen_app_code,
+        },
+    }
+}

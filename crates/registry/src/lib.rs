@@ -1,1 +1,18 @@
-//! Skeleton.
+//! A session, and all sessions. No sockets.
+//!
+//! [`Session`] is the lifecycle machine that one driver task owns; [`Registry`] is the index that
+//! everybody may read: who is there, since when, how well, and what became of those who left.
+
+mod admission;
+mod entry;
+mod events;
+mod index;
+mod session;
+mod tombstone;
+
+pub use admission::{Admission, Permit, Refused};
+pub use entry::{Entry, LegGauge, LegView, Mode, SessionInfo, SessionState};
+pub use events::{Event, EventRing, Replay};
+pub use index::{Counts, Filter, Lookup, Page, Registry, RegistryLimits};
+pub use session::{CloseCodes, Ending, Note, Order, Session, SessionLimits};
+pub use tombstone::{LegTotals, Tombstone};

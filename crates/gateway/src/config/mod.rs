@@ -2,11 +2,14 @@
 //! gets its own sub-struct by value.
 
 mod default;
+mod liveness;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use self::liveness::Bounds;
 
 /// All settings, in the shape of the TOML file.
 #[derive(Clone, Debug, PartialEq)]

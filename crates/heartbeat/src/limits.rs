@@ -1,0 +1,35 @@
+//! The bounds of one leg.
+
+use std::time::Duration;
+
+/// Smallest tolerance for our own timers.
+const LATENESS_MIN: Duration = Duration::from_millis(100);
+
+/// The bounds that a [`crate::Detector`] keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A silent peer is probed no later than this after its last byte.
+    pub ping_interval: Duration,
+    /// Time from the first unanswered probe to the verdict.
+    pub verdict_after: Duration,
+    /// Silence after which a peer whose kernel still acknowledges is given up; at or below
+    /// `ping_interval + verdict_after` it makes no difference which of the two it is.
+    pub frozen_after: Duration,
+    /// Silence after which a peer that is known never to answer a ping is given up.
+    pub idle_timeout: Duration,
+    /// How long a peer may take no byte while bytes wait for it.
+    pub write_stall_after: Duration,
+}
+
+impl Limits {
+    /// Returns the longest time from the last byte of a silent peer to its verdict.
+    pub fn bound(&self) -> Duration {
+        self.ping_interval + self.verdict_after
+    }
+
+    /// Returns how late a timer of ours may run before the silence may be our own fault: a tenth of
+    /// `verdict_after`, at least 100 ms.
+    pub(crate) fn lateness_max(&self) -> Duration {
+        (self.verdict_after / 10).max(LATENESS_MIN)
+    }
+}

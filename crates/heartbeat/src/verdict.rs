@@ -1,0 +1,102 @@
+//! A verdict and its proof.
+
+use std::fmt;
+use std::time::Duration;
+
+use pulsegate_core::Cause;
+use serde::{Serialize, Serializer};
+
+/// What our kernel knows of the peer's: from `TCP_INFO`, where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelView {
+    /// Bytes that we wrote and the peer's kernel has not acknowledged, sent or not.
+    pub unacked_bytes: u64,
+    /// Retransmissions of the segment under way.
+    pub retransmits: u32,
+    /// Time since the peer's kernel last acknowledged anything.
+    #[serde(rename = "since_last_ack_seconds", serialize_with = "seconds")]
+    pub since_last_ack: Duration,
+}
+
+impl KernelView {
+    /// Returns whether bytes wait for an acknowledgement and none of any kind came for `time`.
+    pub fn is_path_dead(&self, time: Duration) -> bool {
+        self.unacked_bytes > 0 && self.since_last_ack >= time
+    }
+}
+
+/// The end of a peer, with the evidence it fell on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// What kind of death.
+    pub cause: Cause,
+    /// Time since the last byte from the peer.
+    #[serde(rename = "silent_for_seconds", serialize_with = "seconds")]
+    pub silent_for: Duration,
+    /// Probes that got no answer.
+    pub probes_unanswered: u32,
+    /// When the latest of them were sent (four at most), as time into the silence.
+    #[serde(rename = "probes_sent_seconds", serialize_with = "all_seconds")]
+    pub probes_sent: Vec<Duration>,
+    /// How long bytes have waited for a peer that takes none.
+    #[serde(rename = "write_blocked_for_seconds", serialize_with = "maybe_seconds")]
+    pub write_blocked_for: Option<Duration>,
+    /// What the kernel said, where it could tell.
+    pub kernel: Option<KernelView>,
+    /// How late our own timer ran.
+    #[serde(rename = "timer_lag_seconds", serialize_with = "seconds")]
+    pub timer_lag: Duration,
+    /// How often the verdict had been withheld because our own timers ran late.
+    pub withheld: u32,
+    /// Smoothed round trip before the silence.
+    #[serde(rename = "round_trip_seconds", serialize_with = "maybe_seconds")]
+    pub round_trip: Option<Duration>,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "peer declared dead ({}): last byte {:.2} s ago",
+            self.cause,
+            self.silent_for.as_secs_f64()
+        )?;
+        if self.probes_unanswered > 0 {
+            write!(f, ", probes unanswered {} (sent", self.probes_unanswered)?;
+            for (n, sent) in self.probes_sent.iter().enumerate() {
+                write!(f, "{} {:.1} s", if n == 0 { "" } else { "," }, sent.as_secs_f64())?;
+            }
+            f.write_str(" into the silence)")?;
+        }
+        if let Some(blocked) = self.write_blocked_for {
+            write!(f, ", took no byte for {:.1} s while bytes waited", blocked.as_secs_f64())?;
+        }
+        match self.kernel {
+            Some(kernel) => write!(
+                f,
+                ", tcp unacked {} B, retransmits {}, last ack {:.1} s ago",
+                kernel.unacked_bytes,
+                kernel.retransmits,
+                kernel.since_last_ack.as_secs_f64()
+            )?,
+            None => f.write_str(", no word from the kernel")?,
+        }
+        write!(f, ", own timer lag {} ms", self.timer_lag.as_millis())?;
+        if self.withheld > 0 {
+            write!(f, ", withheld {} times before", self.withheld)?;
+        }
+        Ok(())
+    }
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+fn maybe_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64()).serialize(serializer)
+}
+
+fn all_seconds<S: Serializer>(times: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(times.iter().map(Duration::as_secs_f64))
+}

@@ -1,0 +1,88 @@
+//! How a session comes to its end.
+
+use pulsegate_core::{CloseFrame, EndReason, Leg};
+
+/// Codes of the Close frames that are our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseCodes {
+    /// Toward the app: its client was declared dead.
+    pub dead_client: u16,
+    /// Toward the client: the app is gone.
+    pub dead_app: u16,
+    /// Toward the client: the app is frozen.
+    pub frozen_app: u16,
+}
+
+/// What a driver has to do with the socket of a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Write a Close frame behind everything queued; no data follows it. If a frame is under way and can't
+    /// be completed, send FIN instead.
+    Close(Option<CloseFrame>),
+    /// Send FIN behind everything queued.
+    Finish,
+    /// Write this Close frame if the socket takes it now, then drop the socket.
+    CloseAndDrop(CloseFrame),
+    /// Drop the socket at once, with RST: nobody is there to read what is queued.
+    Reset,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The reason, from a closed set.
+    pub reason: EndReason,
+    /// The leg it came from; `None`: from us.
+    pub leg: Option<Leg>,
+    /// The Close frame that tells of it: passed on, or ours.
+    pub close: Option<CloseFrame>,
+    /// A word on what exactly happened.
+    pub detail: Option<&'static str>,
+    /// The proof, when a peer was declared dead.
+    pub verdict: Option<String>,
+}
+
+/// How far the end of one leg has come.
+#[derive(Debug, Default)]
+pub(super) struct LegEnd {
+    /// A Close frame was ordered to it.
+    pub(super) close_sent: bool,
+    /// Its Close frame came.
+    pub(super) close_received: bool,
+    /// FIN is to be sent to it.
+    pub(super) finish: bool,
+    /// Nothing of it counts any more: it broke the protocol.
+    pub(super) deaf: bool,
+    /// Its connection is over: it hung up, was dropped, or ran out of time.
+    pub(super) done: bool,
+    finished: bool,
+    order: Option<Order>,
+}
+
+impl LegEnd {
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The connection is gone, and with it what was still to be done.
+    pub(super) fn hang_up(&mut self) {
+        self.done = true;
+        self.order = None;
+    }
+
+    pub(super) fn order(&mut self, order: Order) {
+        self.close_sent = true;
+        self.order = Some(order);
+    }
+
+    pub(super) fn poll_order(&mut self) -> Option<Order> {
+        if let Some(order) = self.order.take() {
+            return Some(order);
+        }
+        if self.finish && !self.finished {
+            self.finished = true;
+            return Some(Order::Finish);
+        }
+        None
+    }
+}

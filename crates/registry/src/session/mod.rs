@@ -1,0 +1,322 @@
+//! The lifecycle of one session.
+
+mod ending;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, Violation};
+use pulsegate_heartbeat::{Detector, Event, KernelView, Limits, Pong, ProbeId, Verdict};
+
+use ending::LegEnd;
+pub use ending::{CloseCodes, Ending, Order};
+
+/// The bounds of a session, shared by all that run under one configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Liveness of the client leg.
+    pub client: Limits,
+    /// Liveness of the app leg.
+    pub app: Limits,
+    /// Longest time from the first sign of an end to the end.
+    pub close_timeout: Duration,
+    /// Codes of our own Close frames.
+    pub codes: CloseCodes,
+}
+
+/// What a session wants told to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// A peer is silent for longer than its round trip explains.
+    Suspected(Leg),
+    /// A suspect was heard again.
+    Recovered(Leg),
+    /// A verdict was due, but our own timers ran late.
+    Withheld(Leg),
+    /// A peer is gone, with the proof.
+    Dead(Leg, Box<Verdict>),
+}
+
+/// One session: two detectors, and the way from the first sign of an end to the end.
+///
+/// The driver tells what happens through `handle_*`, then drains [`poll_note`](Session::poll_note) and, per
+/// leg, [`poll_order`](Session::poll_order) and [`poll_probe`](Session::poll_probe); it comes back at
+/// [`poll_timeout`](Session::poll_timeout) and stops when [`is_finished`](Session::is_finished).
+#[derive(Debug)]
+pub struct Session {
+    limits: Arc<SessionLimits>,
+    detectors: [Detector; 2],
+    legs: [LegEnd; 2],
+    /// Set from the first sign of an end on.
+    closing: Option<Closing>,
+    note: Option<Note>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    deadline: Instant,
+    ending: Ending,
+}
+
+impl Session {
+    /// Starts with both legs open and just heard.
+    pub fn new(limits: Arc<SessionLimits>, seed: u64, now: Instant) -> Session {
+        let detectors = [
+            Detector::new(limits.client, seed, now),
+            Detector::new(limits.app, seed.rotate_left(32) ^ 1, now),
+        ];
+        Session { limits, detectors, legs: Default::default(), closing: None, note: None }
+    }
+
+    /// Takes note that bytes came from `leg`.
+    pub fn handle_bytes(&mut self, leg: Leg, now: Instant) {
+        self.detectors[leg.index()].handle_bytes(now);
+        self.collect(leg, now);
+    }
+
+    /// Takes a pong; `Pong::Foreign` is to be forwarded.
+    pub fn handle_pong(&mut self, leg: Leg, payload: &[u8], now: Instant) -> Pong {
+        self.detectors[leg.index()].handle_pong(payload, now)
+    }
+
+    /// Takes a valid Close frame of a peer. It is passed on unless an end of our own is under way.
+    pub fn handle_close(&mut self, leg: Leg, frame: Option<CloseFrame>, now: Instant) {
+        self.legs[leg.index()].close_received = true;
+        let other = &mut self.legs[leg.other().index()];
+        if !other.close_sent && !other.is_done() {
+            other.order(Order::Close(frame.clone()));
+        }
+        self.end(
+            Ending { reason: EndReason::Closed, leg: Some(leg), close: frame, detail: None, verdict: None },
+            now,
+        );
+    }
+
+    /// Takes note that a peer's connection ended without a Close frame, by FIN or RST, or after one.
+    pub fn handle_hangup(&mut self, leg: Leg, now: Instant) {
+        let end = &mut self.legs[leg.index()];
+        end.hang_up();
+        let closing_properly = end.close_received;
+        let other = &mut self.legs[leg.other().index()];
+        if other.is_done() || other.close_sent {
+            // The other side has its Close and its own time to answer.
+        } else if closing_properly {
+            other.finish = true;
+        } else {
+            match leg {
+                // The app sees what it would see without us: no Close frame, 1006.
+                Leg::Client => other.finish = true,
+                Leg::App if self.closing.is_some() => other.finish = true,
+                Leg::App => {
+                    let code = self.limits.codes.dead_app;
+                    other.order(Order::Close(Some(CloseFrame::new(code, "app connection lost"))));
+                }
+            }
+        }
+        let detail = Some("connection cut without a closing handshake");
+        self.end(
+            Ending { reason: EndReason::Reset, leg: Some(leg), close: None, detail, verdict: None },
+            now,
+        );
+    }
+
+    /// Takes note that a peer broke RFC 6455 or a limit: it is closed with the violation's code, the other
+    /// side with 1001 (app) or 1011 (client).
+    pub fn handle_violation(&mut self, leg: Leg, violation: Violation, now: Instant) {
+        let reason = if violation.is_limit() { EndReason::Limit } else { EndReason::ProtocolError };
+        let offender = CloseFrame::new(violation.close_code(), violation.as_str());
+        let ending = Ending {
+            reason,
+            leg: Some(leg),
+            close: Some(offender.clone()),
+            detail: Some(violation.as_str()),
+            verdict: None,
+        };
+        let other = match leg {
+            Leg::Client => CloseFrame::new(1001, "client broke the protocol"),
+            Leg::App => CloseFrame::new(1011, "app broke the protocol"),
+        };
+        self.close_leg(leg, offender);
+        // Its frames can't be told apart any more, so no answer is waited for (RFC 6455 section 7.1.7).
+        let end = &mut self.legs[leg.index()];
+        end.deaf = true;
+        end.finish = true;
+        self.close_leg(leg.other(), other);
+        self.end(ending, now);
+    }
+
+    /// Ends the session from our side, with the same Close to both peers.
+    pub fn handle_end(&mut self, reason: EndReason, frame: CloseFrame, now: Instant) {
+        if self.closing.is_some() {
+            return;
+        }
+        for leg in Leg::BOTH {
+            self.close_leg(leg, frame.clone());
+        }
+        self.end(Ending { reason, leg: None, close: Some(frame), detail: None, verdict: None }, now);
+    }
+
+    /// Takes note whether we read `leg`: while we don't (back-pressure) its silence is no evidence.
+    pub fn handle_reading(&mut self, leg: Leg, reading: bool, now: Instant) {
+        let detector = &mut self.detectors[leg.index()];
+        if reading {
+            detector.handle_resume(now)
+        } else {
+            detector.handle_rest()
+        }
+        self.collect(leg, now);
+    }
+
+    /// Takes note that bytes wait for `leg` and its socket takes none.
+    pub fn handle_write_blocked(&mut self, leg: Leg, now: Instant) {
+        self.detectors[leg.index()].handle_write_blocked(now);
+    }
+
+    /// Takes note that the socket of `leg` took bytes.
+    pub fn handle_write_progress(&mut self, leg: Leg) {
+        self.detectors[leg.index()].handle_write_progress();
+    }
+
+    /// Returns whether [`handle_timeout`](Session::handle_timeout) at `now` should be given the kernel's view
+    /// of `leg`.
+    pub fn wants_kernel_view(&self, leg: Leg, now: Instant) -> bool {
+        self.closing.is_none() && self.detectors[leg.index()].wants_kernel_view(now)
+    }
+
+    /// Does what is due at `now`; `kernel` per leg. Read what waits in the sockets first.
+    pub fn handle_timeout(&mut self, now: Instant, kernel: [Option<KernelView>; 2]) {
+        for leg in Leg::BOTH {
+            if self.closing.is_none() {
+                self.detectors[leg.index()].handle_timeout(now, kernel[leg.index()]);
+                self.collect(leg, now);
+            }
+        }
+        if self.closing.as_ref().is_some_and(|closing| now >= closing.deadline) {
+            for end in &mut self.legs {
+                end.done = true;
+            }
+        }
+    }
+
+    /// Returns the probe to write to `leg`, if one is due; call only where a control frame may go.
+    pub fn poll_probe(&mut self, leg: Leg, now: Instant) -> Option<ProbeId> {
+        if self.closing.is_some() { None } else { self.detectors[leg.index()].poll_probe(now) }
+    }
+
+    /// Returns the next thing to do with the socket of `leg`.
+    pub fn poll_order(&mut self, leg: Leg) -> Option<Order> {
+        let end = &mut self.legs[leg.index()];
+        // RFC 6455 section 7.1.1: the server closes the TCP connection first, and toward the client we are it.
+        if leg == Leg::Client && end.close_sent && end.close_received {
+            end.finish = true;
+        }
+        end.poll_order()
+    }
+
+    /// Returns the next thing to tell.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.note.take()
+    }
+
+    /// Returns when [`handle_timeout`](Session::handle_timeout) has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.closing {
+            Some(closing) => Some(closing.deadline),
+            None => self.detectors.iter().filter_map(Detector::poll_timeout).min(),
+        }
+    }
+
+    /// Returns whether data of `leg` is still passed on to the other side.
+    pub fn is_forwarding(&self, leg: Leg) -> bool {
+        let (from, to) = (&self.legs[leg.index()], &self.legs[leg.other().index()]);
+        !from.close_received && !from.deaf && !to.close_sent && !to.finish && !to.is_done()
+    }
+
+    /// Returns whether an end is under way.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Returns whether the connection of `leg` is over.
+    pub fn is_leg_done(&self, leg: Leg) -> bool {
+        self.legs[leg.index()].is_done()
+    }
+
+    /// Returns whether both connections are over: flush what is left to flush, and drop them.
+    pub fn is_finished(&self) -> bool {
+        self.legs.iter().all(LegEnd::is_done)
+    }
+
+    /// Returns the detector of `leg`, to read.
+    pub fn detector(&self, leg: Leg) -> &Detector {
+        &self.detectors[leg.index()]
+    }
+
+    /// Returns why the session ends, once that is known.
+    pub fn ending(&self) -> Option<&Ending> {
+        self.closing.as_ref().map(|closing| &closing.ending)
+    }
+
+    /// The first sign of an end decides its reason and starts the one time limit.
+    fn end(&mut self, ending: Ending, now: Instant) {
+        if self.closing.is_none() {
+            self.closing = Some(Closing { deadline: now + self.limits.close_timeout, ending });
+        }
+    }
+
+    fn close_leg(&mut self, leg: Leg, frame: CloseFrame) {
+        let end = &mut self.legs[leg.index()];
+        if !end.close_sent && !end.is_done() {
+            end.order(Order::Close(Some(frame)));
+        }
+    }
+
+    fn collect(&mut self, leg: Leg, now: Instant) {
+        let Some(event) = self.detectors[leg.index()].poll_event() else { return };
+        self.note = Some(match event {
+            Event::Suspected => Note::Suspected(leg),
+            Event::Recovered => Note::Recovered(leg),
+            Event::Withheld => Note::Withheld(leg),
+            Event::Dead(verdict) => {
+                self.condemn(leg, &verdict, now);
+                Note::Dead(leg, verdict)
+            }
+        });
+    }
+
+    fn condemn(&mut self, leg: Leg, verdict: &Verdict, now: Instant) {
+        let codes = self.limits.codes;
+        let code = match (leg, verdict.cause) {
+            (Leg::Client, Cause::Unreachable | Cause::Frozen | Cause::WriteStalled) => codes.dead_client,
+            (Leg::App, Cause::Unreachable) => codes.dead_app,
+            (Leg::App, Cause::Frozen | Cause::WriteStalled) => codes.frozen_app,
+        };
+        let silent = verdict.silent_for.as_secs_f64();
+        let told = CloseFrame::new(code, &format!("{leg} {}: silent for {silent:.1} s", verdict.cause));
+        let own = match verdict.cause {
+            // A process that wakes up later finds out why it is alone.
+            Cause::Frozen => Order::CloseAndDrop(CloseFrame::new(
+                codes.dead_client,
+                &format!("no answer for {silent:.1} s"),
+            )),
+            Cause::Unreachable | Cause::WriteStalled => Order::Reset,
+        };
+        let end = &mut self.legs[leg.index()];
+        end.order(own);
+        end.done = true;
+        self.close_leg(leg.other(), told.clone());
+        let reason = verdict.cause.into();
+        self.end(
+            Ending {
+                reason,
+                leg: Some(leg),
+                close: Some(told),
+                detail: None,
+                verdict: Some(verdict.to_string()),
+            },
+            now,
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! The lifecycle, event by event.
+
+use super::*;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limits() -> Arc<SessionLimits> {
+    let client = Limits {
+        ping_interval: 5 * SECOND,
+        verdict_after: 5 * SECOND,
+        frozen_after: 10 * SECOND,
+        idle_timeout: 60 * SECOND,
+        write_stall_after: 10 * SECOND,
+    };
+    let app = Limits { frozen_after: 30 * SECOND, write_stall_after: 30 * SECOND, ..client };
+    let codes = CloseCodes { dead_client: 4408, dead_app: 1012, frozen_app: 1013 };
+    Arc::new(SessionLimits { client, app, close_timeout: 5 * SECOND, codes })
+}
+
+#[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
+fn start() -> (Session, Instant) {
+    let now = Instant::now();
+    (Session::new(limits(), 7, now), now)
+}
+
+fn close(code: u16, reason: &str) -> Option<CloseFrame> {
+    Some(CloseFrame::new(code, reason))
+}
+
+/// Lets only one leg answer probes until a note other than a suspicion falls; returns it with its time.
+fn run_until_dead(
+    session: &mut Session,
+    start: Instant,
+    silent: Leg,
+    kernel: Option<KernelView>,
+) -> (Duration, Box<Verdict>) {
+    let mut now = start;
+    loop {
+        now = session.poll_timeout().expect("an open session waits for something").max(now);
+        session.handle_timeout(now, [kernel; 2]);
+        for leg in Leg::BOTH {
+            if session.poll_probe(leg, now).is_some() && leg != silent {
+                session.handle_bytes(leg, now);
+            }
+        }
+        if let Some(Note::Dead(leg, verdict)) = session.poll_note() {
+            assert_eq!(leg, silent);
+            return (now - start, verdict);
+        }
+    }
+}
+
+#[test]
+fn a_close_of_the_client_goes_through_and_the_server_side_closes_first() {
+    let (mut session, now) = start();
+    session.handle_close(Leg::Client, close(3001, "bye"), now);
+    assert!(!session.is_forwarding(Leg::Client) && session.is_forwarding(Leg::App));
+    assert_eq!(session.poll_order(Leg::App), Some(Order::Close(close(3001, "bye"))));
+    assert_eq!(session.poll_order(Leg::Client), None);
+    session.handle_close(Leg::App, close(3001, "bye"), now);
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Close(close(3001, "bye"))));
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Finish));
+    session.handle_hangup(Leg::App, now);
+    session.handle_hangup(Leg::Client, now);
+    assert!(session.is_finished());
+    let ending = session.ending().expect("ended");
+    assert_eq!(
+        (ending.reason, ending.leg, ending.close.clone()),
+        (EndReason::Closed, Some(Leg::Client), close(3001, "bye"))
+    );
+}
+
+#[test]
+fn a_close_of_the_app_goes_through() {
+    let (mut session, now) = start();
+    session.handle_close(Leg::App, None, now);
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Close(None)));
+    session.handle_close(Leg::Client, None, now);
+    assert_eq!(session.poll_order(Leg::App), Some(Order::Close(None)));
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Finish));
+}
+
+#[test]
+fn an_unanswered_close_ends_in_time() {
+    let (mut session, now) = start();
+    session.handle_close(Leg::Client, None, now);
+    assert_eq!(session.poll_timeout(), Some(now + 5 * SECOND));
+    session.handle_timeout(now + 5 * SECOND, [None; 2]);
+    assert!(session.is_finished());
+}
+
+#[test]
+fn a_client_that_cuts_its_line_leaves_the_app_without_a_close_frame() {
+    let (mut session, now) = start();
+    session.handle_hangup(Leg::Client, now);
+    assert_eq!(session.poll_order(Leg::App), Some(Order::Finish));
+    assert_eq!(session.poll_order(Leg::App), None);
+    session.handle_hangup(Leg::App, now);
+    assert!(session.is_finished());
+    assert_eq!(session.ending().map(|ending| ending.reason), Some(EndReason::Reset));
+}
+
+#[test]
+fn an_app_that_vanishes_is_a_1012_to_the_client() {
+    let (mut session, now) = start();
+    session.handle_hangup(Leg::App, now);
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Close(close(1012, "app connection lost"))));
+    session.handle_close(Leg::Client, close(1012, ""), now);
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Finish));
+    assert_eq!(session.ending().map(|ending| ending.reason), Some(EndReason::Reset));
+}
+
+#[test]
+fn an_app_that_hangs_up_on_a_close_leaves_the_client_without_an_answer() {
+    let (mut session, now) = start();
+    session.handle_close(Leg::Client, None, now);
+    session.handle_hangup(Leg::App, now);
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Finish));
+}
+
+#[test]
+fn a_violation_closes_both_sides_with_their_codes() {
+    for (leg, codes) in [(Leg::Client, [1002, 1001]), (Leg::App, [1011, 1002])] {
+        let (mut session, now) = start();
+        session.handle_violation(leg, Violation::ReservedBit, now);
+        for (side, code) in Leg::BOTH.into_iter().zip(codes) {
+            match session.poll_order(side) {
+                Some(Order::Close(Some(frame))) => assert_eq!(frame.code, code),
+                other => panic!("{side}: {other:?}"),
+            }
+        }
+        assert_eq!(session.poll_order(leg), Some(Order::Finish));
+        assert_eq!(session.ending().map(|ending| ending.reason), Some(EndReason::ProtocolError));
+    }
+    let (mut session, now) = start();
+    session.handle_violation(Leg::Client, Violation::FrameTooBig, now);
+    assert_eq!(session.ending().map(|ending| ending.reason), Some(EndReason::Limit));
+}
+
+#[test]
+fn a_dead_client_is_a_close_frame_to_the_app() {
+    let (mut session, start) = start();
+    let gone = KernelView { unacked_bytes: 14, retransmits: 3, since_last_ack: 60 * SECOND };
+    let (at, verdict) = run_until_dead(&mut session, start, Leg::Client, Some(gone));
+    assert!(at <= 10 * SECOND && verdict.cause == Cause::Unreachable);
+    match session.poll_order(Leg::App) {
+        Some(Order::Close(Some(frame))) => {
+            assert_eq!(frame.code, 4408);
+            assert!(frame.reason.starts_with("client unreachable: silent for "), "{}", frame.reason);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Reset));
+    assert!(session.is_leg_done(Leg::Client) && !session.is_finished());
+    assert!(session.ending().is_some_and(|ending| ending.verdict.is_some()));
+}
+
+#[test]
+fn a_frozen_app_is_a_1013_to_the_client_and_finds_out_when_it_wakes() {
+    let (mut session, start) = start();
+    let alive = KernelView { unacked_bytes: 0, retransmits: 0, since_last_ack: Duration::from_millis(3) };
+    let (at, verdict) = run_until_dead(&mut session, start, Leg::App, Some(alive));
+    assert_eq!((at, verdict.cause), (30 * SECOND, Cause::Frozen));
+    assert!(matches!(session.poll_order(Leg::Client), Some(Order::Close(Some(frame))) if frame.code == 1013));
+    assert!(matches!(session.poll_order(Leg::App), Some(Order::CloseAndDrop(frame)) if frame.code == 4408));
+}
+
+#[test]
+fn the_first_sign_of_an_end_decides_its_reason() {
+    let (mut session, now) = start();
+    session.handle_end(EndReason::Kicked, CloseFrame::new(1008, "kicked"), now);
+    session.handle_close(Leg::Client, close(1008, "kicked"), now);
+    session.handle_hangup(Leg::App, now);
+    session.handle_end(EndReason::Drained, CloseFrame::new(1012, ""), now);
+    assert_eq!(session.ending().map(|ending| ending.reason), Some(EndReason::Kicked));
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Close(close(1008, "kicked"))));
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Finish));
+    assert_eq!(session.poll_order(Leg::App), None);
+}

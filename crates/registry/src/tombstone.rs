@@ -1,0 +1,38 @@
+//! What is remembered of a session that ended.
+
+use std::time::{Duration, SystemTime};
+
+use pulsegate_core::SessionId;
+
+use crate::entry::SessionInfo;
+use crate::session::Ending;
+
+/// Final counters of one leg: what was received from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegTotals {
+    /// Whole messages.
+    pub messages: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Smoothed round trip, if it was ever known.
+    pub round_trip: Option<Duration>,
+}
+
+/// A session that ended: the answer to a late question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tombstone {
+    /// The session's id.
+    pub id: SessionId,
+    /// What was known of it.
+    pub info: SessionInfo,
+    /// Why it ended.
+    pub ending: Ending,
+    /// When it began, by the wall clock.
+    pub opened_at: SystemTime,
+    /// When it ended, by the wall clock.
+    pub ended_at: SystemTime,
+    /// How long it lasted, by the monotonic clock.
+    pub duration: Duration,
+    /// Client first, then app.
+    pub legs: [LegTotals; 2],
+}
