@@ -169,7 +169,10 @@ step_line() {
   return "$found"
 }
 
-step_deny() { cargo deny --offline --log-level error check bans licenses sources; }
+# Offline it works on what is fetched, and it looks at the crates of every platform.
+step_deny() {
+  cargo fetch --quiet --locked && cargo deny --offline --log-level error check bans licenses sources
+}
 step_nextest() { cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level slow; }
 step_doctest() { cargo test --quiet --locked --workspace --doc; }
 step_build() { cargo build --quiet --locked --release -p pulsegate; }
