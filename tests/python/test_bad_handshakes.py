@@ -46,8 +46,8 @@ def _send(stream, request):
         pass
 
 
-def _refused(gateway, request, status):
-    """Sends a request and returns the head of its refusal, which must be one, counted once, with a reason."""
+def _refused(gateway, request, status, reason):
+    """Sends a request and returns the head of its refusal, which must be counted once, under this reason."""
     before = gateway.reasons(REJECTED)
     stream = raw.connect(gateway.address)
     sender = threading.Thread(target=_send, args=(stream, request), daemon=True)
@@ -58,45 +58,48 @@ def _refused(gateway, request, status):
     sender.join(10)
     after = gateway.reasons(REJECTED)
     grown = {reason: after[reason] - before.get(reason, 0) for reason in after if after[reason] != before.get(reason, 0)}
-    assert list(grown.values()) == [1], f"counted once under one reason, not {grown}"
-    return head, next(iter(grown))
+    assert grown == {reason: 1}
+    return head
 
 
 HOST = "gateway.test"
 KEY = "Sec-WebSocket-Key"
+VERSION = "Sec-WebSocket-Version"
 BAD_REQUESTS = {
-    "not HTTP at all": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello over there\r\n\r\n", 400),
-    "a header without a colon": (raw.upgrade(HOST, extra=["no colon here"]), 400),
-    "a NUL in a header": (raw.upgrade(HOST, extra=["X-Bad: a\0b"]), 400),
-    "a folded header": (raw.upgrade(HOST, extra=["X-Bad: a", " b"]), 400),
-    "a space before the colon": (raw.upgrade(HOST, extra=["X-Bad : a"]), 400),
-    "no Host": (raw.upgrade(HOST, drop=["Host"]), 400),
-    "two Hosts": (raw.upgrade(HOST, extra=["Host: other.test"]), 400),
-    "no key": (raw.upgrade(HOST, drop=[KEY]), 400),
-    "two keys": (raw.upgrade(HOST, extra=[f"{KEY}: AAAAAAAAAAAAAAAAAAAAAA=="]), 400),
-    "a short key": (raw.upgrade(HOST, drop=[KEY], extra=[f"{KEY}: AAAA"]), 400),
-    "a key that is not base64": (raw.upgrade(HOST, drop=[KEY], extra=[f"{KEY}: !!!!!!!!!!!!!!!!!!!!!!=="]), 400),
-    "an old version": (
-        raw.upgrade(HOST, drop=["Sec-WebSocket-Version"], extra=["Sec-WebSocket-Version: 8"]), 426),
-    "no version": (raw.upgrade(HOST, drop=["Sec-WebSocket-Version"]), (400, 426)),
-    "a POST": (raw.upgrade(HOST, method="POST"), (400, 405)),
-    "a body": (raw.upgrade(HOST, extra=["Content-Length: 5"]) + b"hello", 400),
-    "a chunked body": (raw.upgrade(HOST, extra=["Transfer-Encoding: chunked"]) + b"5\r\nhello\r\n0\r\n\r\n", 400),
+    "not HTTP at all": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello over there\r\n\r\n", 400, "malformed_head"),
+    "a header without a colon": (raw.upgrade(HOST, extra=["no colon here"]), 400, "malformed_head"),
+    "a NUL in a header": (raw.upgrade(HOST, extra=["X-Bad: a\0b"]), 400, "malformed_head"),
+    "a folded header": (raw.upgrade(HOST, extra=["X-Bad: a", " b"]), 400, "malformed_head"),
+    "a space before the colon": (raw.upgrade(HOST, extra=["X-Bad : a"]), 400, "malformed_head"),
+    "no Host": (raw.upgrade(HOST, drop=["Host"]), 400, "host"),
+    "two Hosts": (raw.upgrade(HOST, extra=["Host: other.test"]), 400, "host"),
+    "no key": (raw.upgrade(HOST, drop=[KEY]), 400, "key"),
+    "two keys": (raw.upgrade(HOST, extra=[f"{KEY}: AAAAAAAAAAAAAAAAAAAAAA=="]), 400, "key"),
+    "a short key": (raw.upgrade(HOST, drop=[KEY], extra=[f"{KEY}: AAAA"]), 400, "key"),
+    "a key that is not base64": (raw.upgrade(HOST, drop=[KEY], extra=[f"{KEY}: !!!!!!!!!!!!!!!!!!!!!!=="]), 400, "key"),
+    "an old version": (raw.upgrade(HOST, drop=[VERSION], extra=[f"{VERSION}: 8"]), 426, "websocket_version"),
+    "no version": (raw.upgrade(HOST, drop=[VERSION]), 426, "websocket_version"),
+    "no Connection": (raw.upgrade(HOST, drop=["Connection"]), 400, "connection"),
+    "HTTP/1.0": (raw.upgrade(HOST, version="HTTP/1.0"), 400, "http_version"),
+    "a POST": (raw.upgrade(HOST, method="POST"), 400, "method"),
+    "a body": (raw.upgrade(HOST, extra=["Content-Length: 5"]) + b"hello", 400, "body"),
+    "a chunked body": (raw.upgrade(HOST, extra=["Transfer-Encoding: chunked"]) + b"5\r\nhello\r\n0\r\n\r\n", 400, "body"),
     "both body lengths": (
-        raw.upgrade(HOST, extra=["Content-Length: 5", "Transfer-Encoding: chunked"]) + b"0\r\n\r\n", 400),
-    "an absolute target": (raw.upgrade(HOST, path="http://elsewhere.test/"), 400),
-    "an authority as target": (raw.upgrade(HOST, path="elsewhere.test:80"), 400),
-    "a very long header": (raw.upgrade(HOST, extra=["X-Long: " + "x" * 300_000]), (400, 431)),
-    "a very long target": (raw.upgrade(HOST, path="/" + "x" * 300_000), (400, 414, 431)),
-    "a thousand headers": (raw.upgrade(HOST, extra=[f"X-{at}: x" for at in range(1_000)]), (400, 431)),
+        raw.upgrade(HOST, extra=["Content-Length: 5", "Transfer-Encoding: chunked"]) + b"0\r\n\r\n", 400, "body"),
+    "an absolute target": (raw.upgrade(HOST, path="http://elsewhere.test/"), 400, "target"),
+    "an authority as target": (raw.upgrade(HOST, path="elsewhere.test:80"), 400, "target"),
+    "CONNECT": (raw.upgrade(HOST, path="elsewhere.test:80", method="CONNECT"), 400, "connect"),
+    "a very long header": (raw.upgrade(HOST, extra=["X-Long: " + "x" * 300_000]), 431, "head_too_large"),
+    "a very long target": (raw.upgrade(HOST, path="/" + "x" * 300_000), (414, 431), "head_too_large"),
+    "a thousand headers": (raw.upgrade(HOST, extra=[f"X-{at}: x" for at in range(1_000)]), 431, "head_too_large"),
 }
 
 
-@pytest.mark.parametrize(("request_bytes", "status"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
-def test_a_bad_request_is_refused(attacked, request_bytes, status):
+@pytest.mark.parametrize(("request_bytes", "status", "reason"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+def test_a_bad_request_is_refused(attacked, request_bytes, status, reason):
     running, good = attacked()
-    head, _ = _refused(running, request_bytes, status)
-    if " 426 " in head:
+    head = _refused(running, request_bytes, status, reason)
+    if status == 426:
         assert raw.header(head, "sec-websocket-version") == "13"
     good.check()
     assert len(running.sessions()) == 1, "only the good client has a session"
@@ -104,13 +107,12 @@ def test_a_bad_request_is_refused(attacked, request_bytes, status):
 
 def test_a_head_that_never_ends_is_cut_in_time(attacked):
     running, good = attacked(**{"limits.header_timeout": "1s"})
-    before = sum(running.reasons(REJECTED).values())
     stream = raw.connect(running.address)
     stream.socket.settimeout(4)
     stream.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
     answer = stream.rest()
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
-    assert sum(running.reasons(REJECTED).values()) == before + 1
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert running.reasons(REJECTED)["head_timeout"] == 1
     good.check()
 
 
@@ -132,7 +134,8 @@ def test_a_head_that_trickles_is_cut_in_time(attacked):
     stream.socket.settimeout(4)
     answer = stream.rest()
     stopped.set()
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert running.reasons(REJECTED)["head_timeout"] == 1
     good.check()
 
 
@@ -154,22 +157,21 @@ BAD_APPS = {
 @pytest.mark.parametrize("answer", BAD_APPS.values(), ids=BAD_APPS)
 def test_an_app_that_answers_wrongly_is_a_502(attacked, answer):
     running, good = attacked(lambda stream, head: (stream.send(answer(head)), stream.rest()))
-    head, _ = _refused(running, raw.upgrade(running.data), 502)
+    head = _refused(running, raw.upgrade(running.data), 502, "app_invalid")
     assert raw.header(head, "content-type") == "application/problem+json"
     good.check()
 
 
 def test_an_app_that_hangs_up_is_a_502(attacked):
     running, good = attacked(lambda stream, head: stream.close())
-    _refused(running, raw.upgrade(running.data), 502)
+    _refused(running, raw.upgrade(running.data), 502, "app_unreachable")
     good.check()
 
 
 def test_an_app_that_never_answers_is_a_504(attacked):
     running, good = attacked(lambda stream, head: stream.rest(), **{"upstream.handshake_timeout": "1s"})
-    head, reason = _refused(running, raw.upgrade(running.data), 504)
+    head = _refused(running, raw.upgrade(running.data), 504, "app_timeout")
     assert raw.header(head, "content-type") == "application/problem+json"
-    assert "timeout" in reason
     good.check()
 
 
@@ -177,14 +179,14 @@ def test_no_app_at_all_is_a_502(gateway):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     running = gateway(f"http://127.0.0.1:{port}")
-    head, _ = _refused(running, raw.upgrade(running.data), 502)
+    head = _refused(running, raw.upgrade(running.data), 502, "app_unreachable")
     assert raw.header(head, "content-type") == "application/problem+json"
 
 
 def test_one_session_too_many_is_a_503_with_retry_after(attacked):
     running, good = attacked(**{"limits.sessions_max": 2})
     second = raw.open_client(running)
-    head, _ = _refused(running, raw.upgrade(running.data), 503)
+    head = _refused(running, raw.upgrade(running.data), 503, "sessions_max")
     assert int(raw.header(head, "retry-after")) > 0
     second.close()
     good.check()
@@ -192,16 +194,16 @@ def test_one_session_too_many_is_a_503_with_retry_after(attacked):
 
 def test_a_foreign_origin_is_a_403(attacked):
     running, good = attacked(**{"origin.allow": '["https://shop.example"]'})
-    _refused(running, raw.upgrade(running.data, extra=["Origin: https://evil.example"]), 403)
+    _refused(running, raw.upgrade(running.data, extra=["Origin: https://evil.example"]), 403, "origin")
     raw.open_client(running, extra=["Origin: https://shop.example"]).close()
     good.check()
 
 
 def test_a_label_of_64_kib_is_cut_to_its_bound(attacked):
     running, good = attacked(**{
-        "registry.labels.user": "header:X-User", "limits.label_bytes_max": 100, "limits.header_bytes_max": 131_072,
+        "registry.labels": '{ user = "header:X-User" }', "limits.label_bytes_max": 100, "limits.header_bytes_max": 131_072,
     })
-    client = raw.open_client(running, extra=["X-User: " + "é" * 32_768])
+    client = raw.open_client(running, extra=["X-User: " + "é".encode().decode("latin-1") * 32_768])
     labels = running.session(lambda session: session["labels"].get("user"))["labels"]
     assert 0 < len(labels["user"].encode()) <= 100
     assert len(json.dumps(running.sessions())) < 8_192
