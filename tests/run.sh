@@ -120,7 +120,7 @@ need_promtool() {
   {
     mkdir -p "$cache" &&
       { [[ $EUID -ne 0 ]] || apt-get update -qq >/dev/null; } &&
-      (cd "$scratch" && apt-get download -qq prometheus >/dev/null && dpkg-deb -x prometheus_*.deb prometheus) &&
+      (cd "$scratch" && apt-get download -qq -o APT::Sandbox::User=root prometheus >/dev/null && dpkg-deb -x prometheus_*.deb prometheus) &&
       cp "$scratch/prometheus/usr/bin/promtool" "$PROMTOOL"
   } || {
     missing="promtool (Debian package prometheus)"
