@@ -13,6 +13,7 @@ mod events;
 mod exit;
 mod files;
 mod healthcheck;
+mod log;
 mod output;
 mod ping;
 mod run;

@@ -12,6 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::time::timeout;
 
+use super::{ControlError, Secret};
 use crate::config::ControlAddr;
 use crate::http_serve::Listener;
 
@@ -67,8 +68,19 @@ impl ControlListener {
         }
     }
 
+    /// Checks that a token protects what others than this machine can reach.
+    ///
+    /// # Errors
+    /// It is exposed, and there is no token.
+    pub(crate) fn check_token(&self, token: Option<&Secret>) -> Result<(), ControlError> {
+        match (self.exposed(), token) {
+            (Some(address), None) => Err(ControlError::TokenMissing(address)),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
     /// Returns the address if others than this machine may reach it.
-    pub(super) fn exposed(&self) -> Option<SocketAddr> {
+    fn exposed(&self) -> Option<SocketAddr> {
         match &self.place {
             Place::Tcp(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
             Place::Tcp(_) | Place::Unix(_) => None,

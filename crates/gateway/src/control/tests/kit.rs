@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ControlAddr};
-use crate::control::{ControlError, ControlListener, Secret, serve};
+use crate::control::{ControlListener, Secret, serve};
 use crate::feed::What;
 use crate::relay::Handle;
 use crate::shared::{Shared, clock};
@@ -58,7 +58,7 @@ pub(crate) struct Kit {
     pub(crate) shared: Arc<Shared>,
     pub(crate) address: SocketAddr,
     pub(crate) finish: CancellationToken,
-    task: JoinHandle<Result<(), ControlError>>,
+    task: JoinHandle<()>,
 }
 
 /// A session that has no sockets.
@@ -100,7 +100,7 @@ impl Kit {
 
     /// Waits until the API has stopped.
     pub(crate) async fn finished(self) {
-        timeout(PATIENCE, self.task).await.expect("the API stops").unwrap().unwrap();
+        timeout(PATIENCE, self.task).await.expect("the API stops").unwrap();
     }
 
     pub(crate) fn open(&self, labels: &[(&str, &str)]) -> Session {
