@@ -98,11 +98,10 @@ async fn ls(list: &List) -> Result<u8, Failure> {
             return Err(refusal(status, &page));
         }
         next = page["next"].take();
-        match page["items"].take() {
-            Json::Array(page) if !page.is_empty() => items.extend(page),
-            _ => break,
-        }
-        if next.is_null() {
+        let page = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let empty = page.is_empty();
+        items.extend(page);
+        if empty || next.is_null() {
             break;
         }
     }
