@@ -97,8 +97,10 @@ async fn ls(list: &List) -> Result<u8, Failure> {
         if status != StatusCode::OK {
             return Err(refusal(status, &page));
         }
-        next = page["next"].take();
-        let page = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        // Whoever answers may be no gateway: a member that is not there is no more than empty.
+        let mut member = |name: &str| page.get_mut(name).map(Json::take).unwrap_or_default();
+        next = member("next");
+        let page = member("items").as_array_mut().map(std::mem::take).unwrap_or_default();
         let empty = page.is_empty();
         items.extend(page);
         if empty || next.is_null() {
