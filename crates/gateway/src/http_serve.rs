@@ -242,4 +242,27 @@ mod tests {
             assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
         }
     }
+    #[tokio::test]
+    async fn an_answer_under_way_may_end_and_is_the_last() {
+        let (begun, end) = (CancellationToken::new(), CancellationToken::new());
+        let (begins, ends) = (begun.clone(), end.clone());
+        let answer = async move || {
+            begins.cancel();
+            ends.cancelled().await;
+            "hello"
+        };
+        let (address, finish, task) = start(Router::new().route("/", get(answer))).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        timeout(PATIENCE, begun.cancelled()).await.expect("the request is there");
+        finish.cancel();
+        // The listener goes before connections do: once it is gone, the connection knows as well.
+        let gone = async { while TcpStream::connect(address).await.is_ok() {} };
+        timeout(PATIENCE, gone).await.expect("nobody listens any more");
+        end.cancel();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("hello"), "{answer}");
+        timeout(PATIENCE, task).await.expect("it stops").unwrap();
+    }
 }
