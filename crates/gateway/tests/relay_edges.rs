@@ -56,6 +56,24 @@ async fn read_rest(stream: &mut TcpStream) -> Vec<u8> {
     rest
 }
 
+/// This runtime has one thread: the gateway sees nothing until the test awaits, then all at once.
+#[tokio::test]
+async fn the_last_words_of_an_app_that_cuts_its_line_reach_a_client_that_is_talking() {
+    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    client.write_all(&frame(0x81, b"hardly read")).await.unwrap();
+    timeout(PATIENCE, app.read_u8()).await.unwrap().unwrap();
+    let mut app_now = app.into_std().unwrap();
+    let mut client_now = client.into_std().unwrap();
+    client_now.write_all(&frame(0x81, b"into the void")).unwrap();
+    app_now.write_all(&app_frame(0x81, b"last words")).unwrap();
+    app_now.write_all(&app_frame(0x88, b"\x0f\xa1bye")).unwrap();
+    // Bytes that it has not read make its kernel send RST.
+    drop(app_now);
+    client = TcpStream::from_std(client_now).unwrap();
+    assert_eq!(read_frame(&mut client).await, (0x81, b"last words".to_vec()));
+    assert_eq!(read_frame(&mut client).await, (0x88, b"\x0f\xa1bye".to_vec()));
+}
+
 #[tokio::test]
 async fn waiting_for_an_end_within_a_frame_costs_no_processor_time() {
     let (gateway, mut client, mut app) = bare_pair(|config| {

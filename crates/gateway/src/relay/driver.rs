@@ -107,7 +107,10 @@ impl Driver {
                     progress = taken > 0;
                     self.note_written(leg, taken, now);
                 }
-                Err(_) => return self.hang_up(leg, now),
+                Err(_) => {
+                    line.break_off();
+                    return true;
+                }
             }
         }
         let line = &mut self.lines[leg.index()];

@@ -117,16 +117,15 @@ impl Driver {
             return;
         }
         let line = &mut self.lines[to.index()];
-        let Some(stream) = &mut line.stream else { return };
+        let Some(stream) = line.stream.as_mut().filter(|_| !line.broken) else { return };
         match line.outbox.write(stream, bytes, cx) {
             Ok(taken) => {
                 line.within_frame = !between_frames;
                 line.settle_pong();
                 self.note_written(to, taken, now);
             }
-            Err(_) => {
-                self.hang_up(to, now);
-            }
+            // Not the end yet: what it sent before (its Close, say) may still wait to be read.
+            Err(_) => line.break_off(),
         }
     }
 
