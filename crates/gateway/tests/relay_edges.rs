@@ -103,6 +103,21 @@ async fn timer_fires(gateway: &Running) -> u64 {
 }
 
 #[tokio::test]
+async fn nothing_follows_our_close_frame() {
+    let (app, mut seen) = echo_app().await;
+    let gateway = Running::start(app, |_| {}).await;
+    let mut client = raw_client(gateway.data).await;
+    assert_eq!(next(&mut seen).await, Seen::Open);
+    gateway.stop.cancel();
+    assert_eq!(read_frame(&mut client).await.0, 0x88);
+    client.write_all(&frame(0x89, b"late")).await.unwrap();
+    client.write_all(&frame(0x81, b"late")).await.unwrap();
+    client.write_all(&frame(0x88, b"\x03\xf4")).await.unwrap();
+    assert_eq!(read_rest(&mut client).await, b"");
+    assert!(matches!(next(&mut seen).await, Seen::Close(Some((1012, _)))));
+}
+
+#[tokio::test]
 async fn data_and_close_and_end_at_once_arrive_whole_at_a_slow_client() {
     let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
     let mut wire = Vec::new();

@@ -31,6 +31,8 @@ pub(super) struct Line {
     pub(super) pong_due: Option<Box<[u8]>>,
     /// Writing failed. What the peer sent before it broke off is still read.
     pub(super) broken: bool,
+    /// Our Close frame is on its way: nothing may follow it (RFC 6455 section 5.5.1).
+    pub(super) closed: bool,
     /// FIN follows what waits in the outbox.
     pub(super) finishing: bool,
     pub(super) finished: bool,
@@ -68,6 +70,7 @@ impl Line {
             within_frame: false,
             pong_due: None,
             broken: false,
+            closed: false,
             finishing: false,
             finished: false,
             reading: true,
@@ -108,12 +111,13 @@ impl Line {
         }
         let mask = self.mask();
         self.outbox.push_close(frame, mask);
+        self.closed = true;
         true
     }
 
     /// Returns whether a control frame put into the outbox now would reach the socket at once.
     pub(super) fn takes_control(&self) -> bool {
-        let open = self.stream.is_some() && !self.broken && !self.finishing;
+        let open = self.stream.is_some() && !self.broken && !self.closed && !self.finishing;
         open && !self.within_frame && self.outbox.is_empty()
     }
 
