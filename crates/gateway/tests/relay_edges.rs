@@ -151,3 +151,19 @@ async fn closes_that_cross_each_reach_the_other_side() {
     assert_eq!(first, 0x88);
     drop(app);
 }
+
+#[tokio::test]
+async fn a_client_that_shuts_down_its_side_behind_its_close_still_gets_the_answer() {
+    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    client.write_all(&frame(0x88, b"\x03\xe8")).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut close = [0; 8];
+    timeout(PATIENCE, app.read_exact(&mut close)).await.unwrap().unwrap();
+    assert_eq!(close[0], 0x88);
+    app.write_all(&app_frame(0x81, b"one more")).await.unwrap();
+    app.write_all(&app_frame(0x88, b"\x03\xe8")).await.unwrap();
+    assert_eq!(read_frame(&mut client).await, (0x81, b"one more".to_vec()));
+    assert_eq!(read_frame(&mut client).await, (0x88, b"\x03\xe8".to_vec()));
+    assert_eq!(read_rest(&mut client).await, b"");
+    assert_eq!(read_rest(&mut app).await, b"");
+}

@@ -24,6 +24,9 @@ impl Driver {
     /// A peer is read only while the other one takes what it sends: that is all the back-pressure there is.
     /// Only the read is gated, never the writes and timers of the same leg.
     pub(super) fn read(&mut self, leg: Leg, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.lines[leg.index()].input_over {
+            return false;
+        }
         let open = self.lines[leg.other().index()].outbox.is_empty() || !self.session.is_forwarding(leg);
         self.note_gate(leg, open, now);
         if !open {
@@ -42,7 +45,7 @@ impl Driver {
             }
             let fresh = unfilled.filled().len();
             if fresh == 0 {
-                return self.hang_up(leg, now);
+                return self.end_input(leg, now);
             }
             line.kept = Vec::new();
             self.session.handle_bytes(leg, now);
@@ -61,6 +64,16 @@ impl Driver {
         let mut bytes = early.to_vec();
         self.session.handle_bytes(leg, now);
         self.take(leg, &mut bytes, early.len(), &mut cx, now);
+    }
+
+    /// The peer sends no more; returns true, since that changes something.
+    fn end_input(&mut self, leg: Leg, now: Instant) -> bool {
+        let line = &mut self.lines[leg.index()];
+        if line.broken || line.finished || !self.session.handle_input_over(leg) {
+            return self.hang_up(leg, now);
+        }
+        line.input_over = true;
+        true
     }
 
     fn note_gate(&mut self, leg: Leg, open: bool, now: Instant) {

@@ -31,6 +31,8 @@ pub(super) struct Line {
     pub(super) pong_due: Option<Box<[u8]>>,
     /// Writing failed. What the peer sent before it broke off is still read.
     pub(super) broken: bool,
+    /// The peer has sent FIN behind its Close frame: it still gets its answer.
+    pub(super) input_over: bool,
     /// Our Close frame is on its way: nothing may follow it (RFC 6455 section 5.5.1).
     pub(super) closed: bool,
     /// FIN follows what waits in the outbox.
@@ -71,6 +73,7 @@ impl Line {
             pong_due: None,
             broken: false,
             closed: false,
+            input_over: false,
             finishing: false,
             finished: false,
             reading: true,

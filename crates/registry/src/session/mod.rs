@@ -94,6 +94,14 @@ impl Session {
         );
     }
 
+    /// Takes note that a peer sent FIN. Returns whether it is to be kept for the answer to its Close frame
+    /// (RFC 6455 section 7.1.1: a side that has shut down its output may still read); if not, it has hung up.
+    pub fn handle_input_over(&mut self, leg: Leg) -> bool {
+        let end = &mut self.legs[leg.index()];
+        end.input_over = end.close_received;
+        end.input_over
+    }
+
     /// Takes note that a peer's connection ended without a Close frame, by FIN or RST, or after one.
     pub fn handle_hangup(&mut self, leg: Leg, now: Instant) {
         let end = &mut self.legs[leg.index()];
@@ -126,7 +134,7 @@ impl Session {
     /// peer, so its own FIN is not waited for.
     pub fn handle_finished(&mut self, leg: Leg) {
         let end = &mut self.legs[leg.index()];
-        end.done |= end.close_sent && end.close_received;
+        end.done |= end.input_over || (end.close_sent && end.close_received);
     }
 
     /// Takes note that a peer broke RFC 6455 or a limit: it is closed with the violation's code, the other
@@ -216,7 +224,7 @@ impl Session {
     pub fn poll_order(&mut self, leg: Leg) -> Option<Order> {
         let end = &mut self.legs[leg.index()];
         // RFC 6455 section 7.1.1: the server closes the TCP connection first, and toward the client we are it.
-        if leg == Leg::Client && end.close_sent && end.close_received {
+        if (leg == Leg::Client || end.input_over) && end.close_sent && end.close_received {
             end.finish = true;
         }
         end.poll_order()
