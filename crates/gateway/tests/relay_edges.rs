@@ -56,6 +56,34 @@ async fn read_rest(stream: &mut TcpStream) -> Vec<u8> {
     rest
 }
 
+#[tokio::test]
+async fn a_client_that_pings_often_does_not_hide_a_frozen_app() {
+    let (_gateway, mut client, _app) = bare_pair(|config| {
+        config.liveness.ping_interval = Some(SHORT);
+        config.liveness.verdict_after = Some(SHORT);
+        config.liveness.app_frozen_after = SHORT * 2;
+    })
+    .await;
+    let mut pace = interval(SHORT / 10);
+    let told = async {
+        loop {
+            pace.tick().await;
+            if client.write_all(&frame(0x89, b"me")).await.is_err() {
+                panic!("the client is cut");
+            }
+            loop {
+                match read_frame(&mut client).await {
+                    (0x8a, _) => break,
+                    (0x89, probe) => client.write_all(&frame(0x8a, &probe)).await.unwrap(),
+                    (0x88, payload) => return u16::from_be_bytes([payload[0], payload[1]]),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    };
+    assert_eq!(timeout(SHORT * 10, told).await.expect("a verdict in time"), 1013);
+}
+
 /// This runtime has one thread: the gateway sees nothing until the test awaits, then all at once.
 #[tokio::test]
 async fn the_last_words_of_an_app_that_cuts_its_line_reach_a_client_that_is_talking() {

@@ -27,9 +27,12 @@ impl Driver {
         if self.lines[leg.index()].input_over {
             return false;
         }
-        let open = self.lines[leg.other().index()].outbox.is_empty() || !self.session.is_forwarding(leg);
-        self.note_gate(leg, open, now);
-        if !open {
+        let other = &self.lines[leg.other().index()];
+        let waiting = !other.outbox.is_empty() && self.session.is_forwarding(leg);
+        // A frame of our own that waits for the flush of this same poll is no pause.
+        let paused = waiting && other.blocked;
+        self.note_gate(leg, !paused, now);
+        if waiting {
             return false;
         }
         with_buffer(|buffer| {
