@@ -51,7 +51,8 @@ pub struct Session {
     legs: [LegEnd; 2],
     /// Set from the first sign of an end on.
     closing: Option<Closing>,
-    note: Option<Note>,
+    /// Per leg: both may have something to tell in one turn.
+    notes: [Option<Note>; 2],
 }
 
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Session {
             Detector::new(limits.client, seed, now),
             Detector::new(limits.app, seed.rotate_left(32) ^ 1, now),
         ];
-        Session { limits, detectors, legs: Default::default(), closing: None, note: None }
+        Session { limits, detectors, legs: Default::default(), closing: None, notes: [None, None] }
     }
 
     /// Takes note that bytes came from `leg`.
@@ -232,7 +233,7 @@ impl Session {
 
     /// Returns the next thing to tell.
     pub fn poll_note(&mut self) -> Option<Note> {
-        self.note.take()
+        self.notes.iter_mut().find_map(Option::take)
     }
 
     /// Returns when [`handle_timeout`](Session::handle_timeout) has something to do.
@@ -296,7 +297,7 @@ impl Session {
 
     fn collect(&mut self, leg: Leg, now: Instant) {
         let Some(event) = self.detectors[leg.index()].poll_event() else { return };
-        self.note = Some(match event {
+        self.notes[leg.index()] = Some(match event {
             Event::Suspected => Note::Suspected(leg),
             Event::Recovered => Note::Recovered(leg),
             Event::Withheld => Note::Withheld(leg),
