@@ -12,6 +12,7 @@ use pulsegate_core::Cause;
 use crate::limits::Limits;
 use crate::rtt::RoundTrip;
 use crate::verdict::{KernelView, Verdict};
+use blocked::Blocked;
 pub use sent::ProbeId;
 use sent::SentProbes;
 
@@ -92,10 +93,13 @@ pub struct Detector {
     heard_at: Instant,
     phase: Phase,
     sent: SentProbes,
-    /// Since when bytes have waited for a peer that takes none.
-    blocked_since: Option<Instant>,
-    /// The kernel vouched for a peer with a blocked write: look again then.
-    blocked_look_at: Option<Instant>,
+    /// From here its silence counts: the last byte, moved on by the time in which we did not read.
+    silent_since: Instant,
+    /// We do not read this peer, so its silence says nothing.
+    resting_since: Option<Instant>,
+    blocked: Option<Blocked>,
+    /// Bytes that the socket took.
+    written: u64,
     event: Option<Event>,
     random: fastrand::Rng,
 }
@@ -108,8 +112,6 @@ enum Phase {
     Due,
     /// At least one probe is out.
     Probing(Probing),
-    /// We do not read this peer, so its silence says nothing.
-    Resting,
     /// The verdict has fallen.
     Dead,
 }
@@ -139,8 +141,10 @@ impl Detector {
             heard_at: now,
             phase: Phase::Quiet { probe_at: now + limits.ping_interval.mul_f64(share) },
             sent: SentProbes::new(random.u64(..)),
-            blocked_since: None,
-            blocked_look_at: None,
+            silent_since: now,
+            resting_since: None,
+            blocked: None,
+            written: 0,
             event: None,
             random,
         }
@@ -149,6 +153,7 @@ impl Detector {
     /// Takes note that bytes came from the peer, whatever they were.
     pub fn handle_bytes(&mut self, now: Instant) {
         self.heard_at = now;
+        self.silent_since = now;
         match self.phase {
             Phase::Quiet { .. } | Phase::Due => self.start_silence(now),
             Phase::Probing(probing) => {
@@ -160,7 +165,7 @@ impl Detector {
                 }
                 self.start_silence(now);
             }
-            Phase::Resting | Phase::Dead => {}
+            Phase::Dead => {}
         }
     }
 
@@ -177,23 +182,24 @@ impl Detector {
     }
 
     /// Takes note that we stopped reading this peer (back-pressure): silence that we cause is no evidence.
-    pub fn handle_rest(&mut self) {
-        match self.phase {
-            Phase::Quiet { .. } | Phase::Due => self.phase = Phase::Resting,
-            Phase::Probing(probing) => {
-                if probing.suspected {
-                    self.event = Some(Event::Recovered);
-                }
-                self.phase = Phase::Resting;
-            }
-            Phase::Resting | Phase::Dead => {}
-        }
+    pub fn handle_rest(&mut self, now: Instant) {
+        self.resting_since.get_or_insert(now);
     }
 
-    /// Takes note that we read this peer again; its silence counts from now.
+    /// Takes note that we read this peer again. Its silence goes on from where it stood, so that pauses,
+    /// however many, hide no death.
     pub fn handle_resume(&mut self, now: Instant) {
-        if self.phase == Phase::Resting {
-            self.start_silence(now);
+        let Some(since) = self.resting_since.take() else { return };
+        let pause = now.saturating_duration_since(since.max(self.heard_at));
+        self.silent_since += pause;
+        match &mut self.phase {
+            Phase::Quiet { probe_at } => *probe_at += pause,
+            Phase::Probing(probing) => {
+                probing.since += pause;
+                probing.verdict_at += pause;
+                probing.next_at = probing.next_at.map(|at| at + pause);
+            }
+            Phase::Due | Phase::Dead => {}
         }
     }
 
@@ -201,18 +207,20 @@ impl Detector {
     /// view: only then does the look at it pay.
     pub fn wants_kernel_view(&self, now: Instant) -> bool {
         let verdict_due = match self.phase {
-            Phase::Probing(probing) => now >= probing.verdict_at,
-            Phase::Quiet { .. } | Phase::Due | Phase::Resting | Phase::Dead => false,
+            Phase::Probing(probing) => self.resting_since.is_none() && now >= probing.verdict_at,
+            Phase::Quiet { .. } | Phase::Due | Phase::Dead => false,
         };
         verdict_due || self.blocked_deadline().is_some_and(|deadline| now >= deadline)
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, kernel: Option<KernelView>) {
-        match self.phase {
-            Phase::Quiet { probe_at } if now >= probe_at => self.phase = Phase::Due,
-            Phase::Probing(probing) => self.handle_probing(probing, now, kernel),
-            Phase::Quiet { .. } | Phase::Due | Phase::Resting | Phase::Dead => {}
+        if self.resting_since.is_none() {
+            match self.phase {
+                Phase::Quiet { probe_at } if now >= probe_at => self.phase = Phase::Due,
+                Phase::Probing(probing) => self.handle_probing(probing, now, kernel),
+                Phase::Quiet { .. } | Phase::Due | Phase::Dead => {}
+            }
         }
         self.handle_blocked_timeout(now, kernel);
     }
@@ -221,6 +229,7 @@ impl Detector {
     /// clock of the verdict starts with the first.
     pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeId> {
         match self.phase {
+            _ if self.resting_since.is_some() => None,
             Phase::Due => {
                 let gap = self.timeout();
                 self.phase = Phase::Probing(Probing {
@@ -242,7 +251,7 @@ impl Detector {
                 probing.next_at = Some(now + probing.gap);
                 Some(self.sent.push(now))
             }
-            Phase::Quiet { .. } | Phase::Probing(_) | Phase::Resting | Phase::Dead => None,
+            Phase::Quiet { .. } | Phase::Probing(_) | Phase::Dead => None,
         }
     }
 
@@ -253,8 +262,9 @@ impl Detector {
             Phase::Probing(probing) => {
                 Some(probing.next_at.map_or(probing.verdict_at, |at| at.min(probing.verdict_at)))
             }
-            Phase::Due | Phase::Resting | Phase::Dead => None,
+            Phase::Due | Phase::Dead => None,
         };
+        let phase = phase.filter(|_| self.resting_since.is_none());
         [phase, self.blocked_deadline()].into_iter().flatten().min()
     }
 
@@ -287,7 +297,7 @@ impl Detector {
     pub fn probes_unanswered(&self) -> u32 {
         match self.phase {
             Phase::Probing(probing) => probing.count,
-            Phase::Quiet { .. } | Phase::Due | Phase::Resting | Phase::Dead => 0,
+            Phase::Quiet { .. } | Phase::Due | Phase::Dead => 0,
         }
     }
 
@@ -317,10 +327,7 @@ impl Detector {
             return;
         }
         let late = now - probing.verdict_at;
-        // Tolerance doubles with each time, so that a machine which is always late delays verdicts by its
-        // lateness, not for ever.
-        let tolerated = self.limits.lateness_max() * (1 << probing.withheld);
-        if late > tolerated && probing.withheld < WITHHELD_MAX {
+        if late > self.lateness_tolerated(probing.withheld) && probing.withheld < WITHHELD_MAX {
             // We slept, so the peer may have answered into a void: it gets back the time we lost.
             let chance = late.max(self.timeout() * 2).min(self.limits.verdict_after);
             self.phase = Phase::Probing(Probing {
@@ -333,7 +340,7 @@ impl Detector {
             return;
         }
         match self.judge(probing, now, kernel) {
-            Judgement::Dead(cause) => self.condemn(cause, probing, late, now, kernel),
+            Judgement::Dead(cause) => self.condemn(cause, probing.count, probing.withheld, late, now, kernel),
             Judgement::Wait(until) => {
                 self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
             }
@@ -357,7 +364,7 @@ impl Detector {
         };
         // A limit at or below the bound adds nothing to it.
         if let Some(limit) = limit.filter(|&limit| limit > self.limits.bound()) {
-            let until = self.heard_at + limit;
+            let until = self.silent_since + limit;
             if now < until {
                 // Should the path die meanwhile, `verdict_after` from the last acknowledgement is enough.
                 let recheck = kernel.map_or(verdict_after, |kernel| {
@@ -369,10 +376,22 @@ impl Detector {
         Judgement::Dead(if kernel.is_some() { Cause::Frozen } else { Cause::Unreachable })
     }
 
+    /// How many of the bytes that the socket took the peer's kernel has acknowledged.
+    fn delivered(&self, kernel: KernelView) -> u64 {
+        self.written.saturating_sub(kernel.unacked_bytes)
+    }
+
+    /// Tolerance doubles with each time, so that a machine which is always late delays verdicts by its
+    /// lateness, not for ever.
+    fn lateness_tolerated(&self, withheld: u32) -> Duration {
+        self.limits.lateness_max() * (1 << withheld)
+    }
+
     fn condemn(
         &mut self,
         cause: Cause,
-        probing: Probing,
+        probes: u32,
+        withheld: u32,
         late: Duration,
         now: Instant,
         kernel: Option<KernelView>,
@@ -381,12 +400,12 @@ impl Detector {
         self.event = Some(Event::Dead(Box::new(Verdict {
             cause,
             silent_for: now.saturating_duration_since(self.heard_at),
-            probes_unanswered: probing.count,
-            probes_sent: self.sent.times_since(self.heard_at, probing.count),
-            write_blocked_for: self.blocked_since.map(|since| now - since),
+            probes_unanswered: probes,
+            probes_sent: self.sent.times_since(self.heard_at, probes),
+            write_blocked_for: self.blocked.map(|blocked| now - blocked.since),
             kernel,
             timer_lag: late,
-            withheld: probing.withheld,
+            withheld,
             round_trip: self.round_trip.smoothed(),
         })));
     }
