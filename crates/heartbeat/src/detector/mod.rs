@@ -1,6 +1,7 @@
 //! The failure detector of one leg.
 
 mod blocked;
+mod probing;
 mod sent;
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,9 @@ use crate::limits::Limits;
 use crate::rtt::RoundTrip;
 use crate::verdict::{KernelView, Verdict};
 use blocked::Blocked;
+use probing::{Due, Probing};
 pub use sent::ProbeId;
 use sent::SentProbes;
-
-/// A verdict needs this many unanswered probes.
-const PROBES_MIN: u32 = 3;
 
 /// A verdict is put off at most this often within one silence.
 const WITHHELD_MAX: u32 = 3;
@@ -109,23 +108,11 @@ enum Phase {
     /// Heard lately.
     Quiet { probe_at: Instant },
     /// The first probe waits for a place between two frames.
-    Due,
+    Due(Due),
     /// At least one probe is out.
     Probing(Probing),
     /// The verdict has fallen.
     Dead,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Probing {
-    since: Instant,
-    count: u32,
-    /// When the next probe is due; `None`: it waits for a place between two frames.
-    next_at: Option<Instant>,
-    gap: Duration,
-    suspected: bool,
-    verdict_at: Instant,
-    withheld: u32,
 }
 
 impl Detector {
@@ -155,7 +142,7 @@ impl Detector {
         self.heard_at = now;
         self.silent_since = now;
         match self.phase {
-            Phase::Quiet { .. } | Phase::Due => self.start_silence(now),
+            Phase::Quiet { .. } | Phase::Due(_) => self.start_silence(now),
             Phase::Probing(probing) => {
                 if self.habit == PongHabit::Unknown && probing.suspected && probing.count >= 2 {
                     self.habit = PongHabit::Never;
@@ -199,7 +186,11 @@ impl Detector {
                 probing.verdict_at += pause;
                 probing.next_at = probing.next_at.map(|at| at + pause);
             }
-            Phase::Due | Phase::Dead => {}
+            Phase::Due(due) => {
+                due.look_at += pause;
+                due.in_flight_since = None;
+            }
+            Phase::Dead => {}
         }
     }
 
@@ -207,52 +198,27 @@ impl Detector {
     /// view: only then does the look at it pay.
     pub fn wants_kernel_view(&self, now: Instant) -> bool {
         let verdict_due = match self.phase {
-            Phase::Probing(probing) => self.resting_since.is_none() && now >= probing.verdict_at,
-            Phase::Quiet { .. } | Phase::Due | Phase::Dead => false,
+            Phase::Due(due) => now >= due.look_at,
+            Phase::Probing(probing) => {
+                now >= probing.verdict_at || probing.next_at.is_some_and(|next_at| now >= next_at)
+            }
+            Phase::Quiet { .. } | Phase::Dead => false,
         };
-        verdict_due || self.blocked_deadline().is_some_and(|deadline| now >= deadline)
+        (verdict_due && self.resting_since.is_none())
+            || self.blocked_deadline().is_some_and(|deadline| now >= deadline)
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, kernel: Option<KernelView>) {
         if self.resting_since.is_none() {
             match self.phase {
-                Phase::Quiet { probe_at } if now >= probe_at => self.phase = Phase::Due,
+                Phase::Quiet { probe_at } if now >= probe_at => self.start_due(now),
+                Phase::Due(due) => self.handle_due(due, now, kernel),
                 Phase::Probing(probing) => self.handle_probing(probing, now, kernel),
-                Phase::Quiet { .. } | Phase::Due | Phase::Dead => {}
+                Phase::Quiet { .. } | Phase::Dead => {}
             }
         }
         self.handle_blocked_timeout(now, kernel);
-    }
-
-    /// Returns the probe to write, if one is due. Call it only where a control frame may be written now; the
-    /// clock of the verdict starts with the first.
-    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeId> {
-        match self.phase {
-            _ if self.resting_since.is_some() => None,
-            Phase::Due => {
-                let gap = self.timeout();
-                self.phase = Phase::Probing(Probing {
-                    since: now,
-                    count: 1,
-                    next_at: Some(now + gap),
-                    gap,
-                    suspected: false,
-                    verdict_at: now + self.limits.verdict_after,
-                    withheld: 0,
-                });
-                Some(self.sent.push(now))
-            }
-            Phase::Probing(ref mut probing) if probing.next_at.is_none() => {
-                probing.count = probing.count.saturating_add(1);
-                // Gaps double; a silence that outlasts `verdict_after` (frozen, never pongs) is probed on,
-                // so that the kernel has something unacknowledged to judge by.
-                probing.gap = (probing.gap * 2).min(self.limits.verdict_after / 2);
-                probing.next_at = Some(now + probing.gap);
-                Some(self.sent.push(now))
-            }
-            Phase::Quiet { .. } | Phase::Probing(_) | Phase::Dead => None,
-        }
     }
 
     /// Returns when [`handle_timeout`](Detector::handle_timeout) has something to do.
@@ -262,7 +228,8 @@ impl Detector {
             Phase::Probing(probing) => {
                 Some(probing.next_at.map_or(probing.verdict_at, |at| at.min(probing.verdict_at)))
             }
-            Phase::Due | Phase::Dead => None,
+            Phase::Due(due) => Some(due.look_at),
+            Phase::Dead => None,
         };
         let phase = phase.filter(|_| self.resting_since.is_none());
         [phase, self.blocked_deadline()].into_iter().flatten().min()
@@ -297,7 +264,7 @@ impl Detector {
     pub fn probes_unanswered(&self) -> u32 {
         match self.phase {
             Phase::Probing(probing) => probing.count,
-            Phase::Quiet { .. } | Phase::Due | Phase::Dead => 0,
+            Phase::Quiet { .. } | Phase::Due(_) | Phase::Dead => 0,
         }
     }
 
@@ -312,68 +279,6 @@ impl Detector {
     fn start_silence(&mut self, now: Instant) {
         let share = 0.90 + 0.08 * self.random.f64();
         self.phase = Phase::Quiet { probe_at: now + self.limits.ping_interval.mul_f64(share) };
-    }
-
-    fn handle_probing(&mut self, mut probing: Probing, now: Instant, kernel: Option<KernelView>) {
-        if probing.next_at.is_some_and(|at| now >= at) {
-            probing.next_at = None;
-            if !probing.suspected {
-                probing.suspected = true;
-                self.event = Some(Event::Suspected);
-            }
-        }
-        self.phase = Phase::Probing(probing);
-        if now < probing.verdict_at {
-            return;
-        }
-        let late = now - probing.verdict_at;
-        if late > self.lateness_tolerated(probing.withheld) && probing.withheld < WITHHELD_MAX {
-            // We slept, so the peer may have answered into a void: it gets back the time we lost.
-            let chance = late.max(self.timeout() * 2).min(self.limits.verdict_after);
-            self.phase = Phase::Probing(Probing {
-                verdict_at: now + chance,
-                next_at: None,
-                withheld: probing.withheld + 1,
-                ..probing
-            });
-            self.event = Some(Event::Withheld);
-            return;
-        }
-        match self.judge(probing, now, kernel) {
-            Judgement::Dead(cause) => self.condemn(cause, probing.count, probing.withheld, late, now, kernel),
-            Judgement::Wait(until) => {
-                self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
-            }
-        }
-    }
-
-    fn judge(&self, probing: Probing, now: Instant, kernel: Option<KernelView>) -> Judgement {
-        let verdict_after = self.limits.verdict_after;
-        if probing.count < PROBES_MIN {
-            // The rest still waits for a place between two frames.
-            return Judgement::Wait(now + verdict_after / 4);
-        }
-        let probed_for = now - probing.since;
-        if kernel.is_some_and(|kernel| kernel.is_path_dead(probed_for.min(verdict_after))) {
-            return Judgement::Dead(Cause::Unreachable);
-        }
-        let limit = match (self.habit, kernel) {
-            (PongHabit::Never, _) => Some(self.limits.idle_timeout),
-            (PongHabit::Unknown | PongHabit::Answers, Some(_)) => Some(self.limits.frozen_after),
-            (PongHabit::Unknown | PongHabit::Answers, None) => None,
-        };
-        // A limit at or below the bound adds nothing to it.
-        if let Some(limit) = limit.filter(|&limit| limit > self.limits.bound()) {
-            let until = self.silent_since + limit;
-            if now < until {
-                // Should the path die meanwhile, `verdict_after` from the last acknowledgement is enough.
-                let recheck = kernel.map_or(verdict_after, |kernel| {
-                    verdict_after.saturating_sub(kernel.since_last_ack).max(verdict_after / 8)
-                });
-                return Judgement::Wait(until.min(now + recheck));
-            }
-        }
-        Judgement::Dead(if kernel.is_some() { Cause::Frozen } else { Cause::Unreachable })
     }
 
     /// How many of the bytes that the socket took the peer's kernel has acknowledged.
@@ -409,9 +314,4 @@ impl Detector {
             round_trip: self.round_trip.smoothed(),
         })));
     }
-}
-
-enum Judgement {
-    Dead(Cause),
-    Wait(Instant),
 }

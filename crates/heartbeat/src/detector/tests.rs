@@ -1,8 +1,11 @@
 //! The detector in virtual time.
 
+mod evidence;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::probing::PROBES_MIN;
 use super::*;
 use proptest::prelude::*;
 
@@ -320,70 +323,6 @@ fn a_silent_client_that_takes_nothing_is_cut_at_the_bound_of_its_silence() {
             }
         };
         assert!(matches!(verdict, Event::Dead(_)), "{verdict:?}");
-        assert_eq!(at - run.start, BALANCED.bound());
+        assert!(at - run.start <= BALANCED.bound(), "{:?}", at - run.start);
     }
-}
-
-#[test]
-fn pauses_however_many_do_not_hide_a_death() {
-    let mut run = Run::new(BALANCED, 17);
-    let mut paused = Duration::ZERO;
-    while run.verdict().is_none() {
-        assert!(run.now - run.start < ms(60_000), "the dead peer is never found");
-        run.detector.handle_rest(run.now);
-        run.now += ms(1);
-        paused += ms(1);
-        run.detector.handle_resume(run.now);
-        let next = run.now - run.start + ms(100);
-        run.until(next, &mut |_| None, &path_dead_since(Duration::ZERO));
-    }
-    let (at, verdict) = run.verdict().expect("a verdict");
-    assert!(at <= BALANCED.bound() + paused, "{at:?}");
-    assert_eq!((verdict.cause, verdict.withheld), (Cause::Unreachable, 0));
-}
-
-#[test]
-fn a_pause_in_the_middle_of_a_probe_gives_the_peer_that_time_back() {
-    let mut run = Run::new(BALANCED, 18);
-    run.until(ms(5_000), &mut |_| None, &|_| None);
-    assert!(!run.probes.is_empty());
-    run.detector.handle_rest(run.now);
-    run.now += ms(30_000);
-    run.detector.handle_resume(run.now);
-    run.until(ms(37_000), &mut |_| None, &|_| None);
-    assert_eq!(run.verdict(), None);
-    run.until(BALANCED.bound() + ms(30_000), &mut |_| None, &|_| None);
-    assert!(run.verdict().is_some());
-}
-
-#[test]
-fn a_late_timer_withholds_the_verdict_on_a_stalled_write_too() {
-    let mut run = Run::new(BALANCED, 19);
-    run.detector.handle_write_blocked(run.start);
-    run.detector.handle_timeout(run.start + ms(2_500), Some(ALIVE));
-    let asleep = run.start + ms(60_000);
-    run.detector.handle_bytes(asleep);
-    run.detector.handle_timeout(asleep, Some(ALIVE));
-    assert_eq!(run.detector.poll_event(), Some(Event::Withheld));
-    run.now = asleep;
-    run.until(ms(100_000), &mut |_| Some(ms(1)), &|_| Some(ALIVE));
-    let (at, verdict) = run.verdict().expect("a verdict");
-    assert_eq!((at, verdict.cause), (ms(65_000), Cause::WriteStalled));
-}
-
-#[test]
-fn a_slow_peer_whose_kernel_goes_on_taking_bytes_is_not_stalled() {
-    let mut run = Run::new(BALANCED, 20);
-    run.detector.handle_rest(run.start);
-    run.detector.handle_written(100_000);
-    run.detector.handle_write_blocked(run.start);
-    // 1000 bytes a second, until it really stops after 40 seconds.
-    let slow = |at: Duration| {
-        let taken = at.min(ms(40_000)).as_millis() as u64;
-        Some(KernelView { unacked_bytes: 100_000 - taken, retransmits: 0, since_last_ack: ms(3) })
-    };
-    run.until(ms(100_000), &mut |_| None, &slow);
-    let (at, verdict) = run.verdict().expect("a verdict");
-    assert_eq!(verdict.cause, Cause::WriteStalled);
-    assert!(at > ms(40_000) && at <= ms(42_500) + BALANCED.bound(), "{at:?}");
 }
