@@ -129,7 +129,7 @@ impl Driver {
     /// Keeps the machine's stall clock: it runs while bytes wait and the socket takes none.
     pub(super) fn note_written(&mut self, leg: Leg, taken: usize, now: Instant) {
         if taken > 0 {
-            self.session.handle_write_progress(leg);
+            self.session.handle_written(leg, taken);
         }
         let line = &mut self.lines[leg.index()];
         let blocked = !line.outbox.is_empty();

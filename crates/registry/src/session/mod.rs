@@ -180,7 +180,7 @@ impl Session {
         if reading {
             detector.handle_resume(now)
         } else {
-            detector.handle_rest()
+            detector.handle_rest(now)
         }
         self.collect(leg, now);
     }
@@ -190,9 +190,9 @@ impl Session {
         self.detectors[leg.index()].handle_write_blocked(now);
     }
 
-    /// Takes note that the socket of `leg` took bytes.
-    pub fn handle_write_progress(&mut self, leg: Leg) {
-        self.detectors[leg.index()].handle_write_progress();
+    /// Takes note that the socket of `leg` took `bytes`.
+    pub fn handle_written(&mut self, leg: Leg, bytes: usize) {
+        self.detectors[leg.index()].handle_written(bytes);
     }
 
     /// Returns whether [`handle_timeout`](Session::handle_timeout) at `now` should be given the kernel's view
