@@ -24,7 +24,7 @@ const DIAL_MAX: Duration = Duration::from_secs(5);
 
 /// How long an end that the proxy closed on may go on sending. Closing at once would answer its bytes with
 /// an RST, which can destroy what it has not read yet.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. Dropping the future closes both sockets.
 pub(crate) async fn run(client: TcpStream, target: SocketAddr, connection: &Connection) {

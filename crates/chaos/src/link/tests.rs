@@ -223,6 +223,17 @@ fn a_cut_comes_after_exactly_so_many_bytes() {
     }
 }
 
+/// A connection whose sender is gone must end with its reset: its own FIN could not be delivered.
+#[test]
+fn a_cut_hastens_a_reset_under_way() {
+    let mut bench = Bench::new(Faults { delay: DELAY, ..Faults::default() }, 1);
+    bench.send(b"lost");
+    bench.link.handle_end(End::Reset, bench.now);
+    bench.link.handle_cut(bench.now);
+    bench.drain(usize::MAX);
+    assert_eq!((bench.bytes(), bench.ends), (vec![], vec![End::Reset]));
+}
+
 #[test]
 fn a_half_close_lets_pass_what_is_under_way_and_drops_the_rest() {
     let mut bench = Bench::new(Faults { delay: DELAY, ..Faults::default() }, 1);
