@@ -6,6 +6,7 @@
 mod close;
 mod frame;
 mod id;
+mod pace;
 mod reason;
 
 pub use close::{CloseFrame, CloseFrameError};
@@ -13,4 +14,5 @@ pub use frame::{
     Direction, FrameLimits, FrameReader, Head, Opcode, ReservedBits, Step, Violation, write_control,
 };
 pub use id::{IdSource, SessionId};
+pub use pace::{ControlBudget, FrameClock};
 pub use reason::{Cause, EndReason, Leg};

@@ -10,3 +10,4 @@ mod ops;
 mod relay;
 mod serve;
 mod shared;
+mod sys;

@@ -1,17 +1,31 @@
 //! The session driver: one task owns a session and both its sockets.
+//!
+//! [`driver`] polls, [`forward`] is the data path, [`line`] is one connection, [`outbox`] what waits for a
+//! full socket, [`buffer`] the read buffer that all sessions of a thread share, [`mailbox`] how others reach
+//! a session.
 
+mod buffer;
+mod driver;
+mod forward;
+mod line;
 mod mailbox;
+mod outbox;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use pulsegate_core::ReservedBits;
-use pulsegate_registry::{Permit, SessionInfo};
+use pulsegate_core::{Leg, ReservedBits};
+use pulsegate_registry::{Permit, Session, SessionInfo, Tombstone};
 use tokio::net::TcpStream;
 
-pub(crate) use mailbox::{Handle, Mailbox};
+pub(crate) use mailbox::Handle;
 
-use crate::shared::Shared;
+use crate::feed::What;
+use crate::shared::{Shared, clock};
+use crate::sys;
+use driver::Driver;
+use line::Line;
 
 /// A handshake that is done on both sides.
 pub(crate) struct Established {
@@ -28,5 +42,72 @@ pub(crate) struct Established {
 
 /// Starts the session's task.
 pub(crate) fn spawn(shared: &Arc<Shared>, established: Established) {
-    let _ = (shared, established);
+    let (permit, driver) = open(shared, established);
+    let shared = Arc::clone(shared);
+    let tracker = shared.sessions.clone();
+    tracker.spawn(async move {
+        let mut driver = driver;
+        (&mut driver).await;
+        close(&shared, driver);
+        drop(permit);
+    });
+}
+
+/// Lists the session and makes its driver.
+fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
+    let Established { permit, info, client, client_early, app, app_early, reserved_bits } = established;
+    sys::prepare(&client);
+    sys::prepare(&app);
+    let now = clock();
+    let limits = &shared.config.limits;
+    let lines = [
+        Line::new(Leg::Client, client, reserved_bits, limits, now),
+        Line::new(Leg::App, app, reserved_bits, limits, now),
+    ];
+    let session = Session::new(Arc::clone(&shared.session_limits), fastrand::u64(..), now);
+    // Published first: who finds the session in the registry can find its beginning in the feed.
+    shared.feed.publish(What::SessionOpened { id: permit.id(), info: Box::new(info.clone()) });
+    shared.metrics.session_opened();
+    tracing::debug!(id = %permit.id(), peer = %info.peer, path = %info.path, "session opened");
+    let entry = shared.registry.open(&permit, info, Handle::default(), now, SystemTime::now());
+    let mut driver = Driver::new(Arc::clone(shared), entry, session, lines, now);
+    driver.take_early(Leg::Client, &client_early, now);
+    driver.take_early(Leg::App, &app_early, now);
+    (permit, driver)
+}
+
+/// Takes the session off the list and tells of its end.
+fn close(shared: &Shared, driver: Driver) {
+    let entry = Arc::clone(&driver.entry);
+    let ending = driver.into_ending();
+    let tombstone = shared.registry.close(&entry, ending, clock(), SystemTime::now());
+    shared.metrics.session_ended(tombstone.ending.reason, tombstone.duration);
+    log(&tombstone);
+    shared.feed.publish(What::SessionEnded { tombstone });
+}
+
+/// One wide line per session (no query, no cookie, no payload).
+fn log(tombstone: &Tombstone) {
+    let Tombstone { id, info, ending, duration, legs: [client, app], .. } = tombstone;
+    tracing::info!(
+        %id,
+        mode = info.mode.as_str(),
+        peer = %info.peer,
+        client = %info.client,
+        path = %info.path,
+        request_id = %info.request_id,
+        duration_seconds = duration.as_secs_f64(),
+        reason = %ending.reason,
+        leg = ending.leg.map(Leg::as_str),
+        close = ending.close.as_ref().map(tracing::field::display),
+        detail = ending.detail,
+        verdict = ending.verdict.as_deref(),
+        client_messages = client.messages,
+        client_bytes = client.bytes,
+        client_round_trip_seconds = client.round_trip.map(|time| time.as_secs_f64()),
+        app_messages = app.messages,
+        app_bytes = app.bytes,
+        app_round_trip_seconds = app.round_trip.map(|time| time.as_secs_f64()),
+        "session ended"
+    );
 }

@@ -383,13 +383,18 @@ impl Detector {
         Judgement::Dead(if kernel.is_some() { Cause::Frozen } else { Cause::Unreachable })
     }
 
+    /// A peer that takes nothing is looked at when its silence reaches the bound (no probe can reach it, so
+    /// the missing progress stands in for the unanswered probes); one that goes on sending, or that we don't
+    /// read, after as long without progress.
     fn blocked_deadline(&self) -> Option<Instant> {
-        if self.phase == Phase::Dead {
-            return None;
-        }
         let since = self.blocked_since?;
-        let first_look = since + self.limits.bound().min(self.limits.write_stall_after);
-        Some(self.blocked_look_at.unwrap_or(first_look))
+        let silent = match self.phase {
+            Phase::Dead => return None,
+            Phase::Resting => since,
+            Phase::Quiet { .. } | Phase::Due | Phase::Probing(_) => self.heard_at,
+        };
+        let first_look = (since + self.limits.verdict_after).max(silent + self.limits.bound());
+        Some(self.blocked_look_at.unwrap_or(first_look.min(since + self.limits.write_stall_after)))
     }
 
     fn handle_blocked_timeout(&mut self, now: Instant, kernel: Option<KernelView>) {
@@ -397,10 +402,12 @@ impl Detector {
         if now < deadline {
             return;
         }
+        let frozen = self.phase != Phase::Resting
+            && now >= self.heard_at + self.limits.frozen_after.max(self.limits.bound());
         let until = since + self.limits.write_stall_after;
         let cause = match kernel {
             Some(kernel) if kernel.is_path_dead(self.limits.verdict_after) => Cause::Unreachable,
-            Some(_) | None if now >= until => Cause::WriteStalled,
+            Some(_) | None if now >= until || frozen => Cause::WriteStalled,
             Some(_) | None => {
                 self.blocked_look_at = Some(until.min(now + self.limits.verdict_after / 2));
                 return;

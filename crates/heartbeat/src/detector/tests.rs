@@ -303,3 +303,19 @@ proptest! {
         prop_assert_eq!(run.verdict(), None);
     }
 }
+
+#[test]
+fn a_silent_client_that_takes_nothing_is_cut_at_the_bound_of_its_silence() {
+    for kernel in [Some(ALIVE), path_dead_since(Duration::ZERO)(ms(60_000))] {
+        let mut run = Run::new(BALANCED, 16);
+        run.until(ms(4_000), &mut |_| None, &|_| None);
+        run.detector.handle_write_blocked(run.now);
+        // No probe gets out: the driver never asks for one.
+        let at = run.detector.poll_timeout().expect("a deadline");
+        run.detector.handle_timeout(at, kernel);
+        let at = run.detector.poll_timeout().expect("a deadline");
+        assert_eq!(at - run.start, BALANCED.bound());
+        run.detector.handle_timeout(at, kernel);
+        assert!(matches!(run.detector.poll_event(), Some(Event::Dead(_))));
+    }
+}

@@ -234,6 +234,12 @@ impl Session {
         !from.close_received && !from.deaf && !to.close_sent && !to.finish && !to.is_done()
     }
 
+    /// Returns whether data of `leg` is dropped and only its Close frame is still waited for.
+    pub fn is_awaiting_close(&self, leg: Leg) -> bool {
+        let end = &self.legs[leg.index()];
+        !end.close_received && !end.deaf && !end.is_done()
+    }
+
     /// Returns whether an end is under way.
     pub fn is_closing(&self) -> bool {
         self.closing.is_some()

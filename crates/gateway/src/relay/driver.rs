@@ -1,0 +1,295 @@
+//! Drives one session: sockets and the clock on one side, the session machine on the other.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use pulsegate_core::{Leg, SessionId, Violation};
+use pulsegate_heartbeat::KernelView;
+use pulsegate_registry::{Ending, Entry, Note, Order, Session};
+use tokio::io::AsyncWrite;
+use tokio::time::{Sleep, sleep_until};
+
+use super::line::Line;
+use super::mailbox::Handle;
+use crate::feed::What;
+use crate::shared::{Shared, clock};
+use crate::sys;
+
+/// Passes over both sockets in one poll; then other tasks get their turn.
+const PASSES_MAX: usize = 16;
+
+/// One session, as the task that owns it sees it.
+///
+/// A future that finishes when both connections are over. Each poll works until nothing more can be done
+/// without waiting: flush, read and forward, let the machine decide, carry out its orders, and again.
+pub(super) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) entry: Arc<Entry<Handle>>,
+    pub(super) session: Session,
+    pub(super) lines: [Line; 2],
+    timer: Pin<Box<Sleep>>,
+    timer_at: Instant,
+    mail_taken: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        entry: Arc<Entry<Handle>>,
+        session: Session,
+        lines: [Line; 2],
+        now: Instant,
+    ) -> Driver {
+        let timer_at = session.poll_timeout().unwrap_or(now);
+        let timer = Box::pin(sleep_until(timer_at.into()));
+        Driver { shared, entry, session, lines, timer, timer_at, mail_taken: false }
+    }
+
+    pub(super) fn id(&self) -> SessionId {
+        self.entry.id()
+    }
+
+    /// Returns why the session ended; only meaningful when it has.
+    pub(super) fn into_ending(self) -> Ending {
+        self.session.ending().expect("a session that is over has its reason").clone()
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = clock();
+        self.take_mail(cx, now);
+        for _ in 0..PASSES_MAX {
+            let mut progress = false;
+            for leg in Leg::BOTH {
+                progress |= self.flush(leg, cx, now);
+            }
+            for leg in Leg::BOTH {
+                progress |= self.read(leg, cx, now);
+            }
+            // Only now: a late timer must not condemn a peer whose bytes were waiting to be read.
+            self.handle_timeouts(now);
+            for leg in Leg::BOTH {
+                progress |= self.carry_out(leg, now);
+            }
+            self.tell();
+            if self.session.is_finished() {
+                self.flush_last(cx);
+                return Poll::Ready(());
+            }
+            if !progress {
+                return self.wait(cx, now);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take_mail(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.mail_taken {
+            return;
+        }
+        if let Some(order) = self.entry.handle().poll(cx.waker()) {
+            self.mail_taken = true;
+            self.session.handle_end(order.reason, order.frame.clone(), now);
+        }
+    }
+
+    /// Writes what waits for `leg`; returns whether something changed.
+    fn flush(&mut self, leg: Leg, cx: &mut Context<'_>, now: Instant) -> bool {
+        let line = &mut self.lines[leg.index()];
+        let Some(stream) = &mut line.stream else { return false };
+        let mut progress = false;
+        if !line.outbox.is_empty() {
+            match line.outbox.flush(stream, cx) {
+                Ok(taken) => {
+                    progress = taken > 0;
+                    self.note_written(leg, taken, now);
+                }
+                Err(_) => return self.hang_up(leg, now),
+            }
+        }
+        let line = &mut self.lines[leg.index()];
+        line.settle_pong();
+        if line.finishing && !line.finished && line.outbox.is_empty() {
+            line.finished = true;
+            if let Some(stream) = &mut line.stream {
+                // An error here means that the connection is gone, which the next read tells as well.
+                let _ = Pin::new(stream).poll_shutdown(cx);
+            }
+        }
+        progress
+    }
+
+    /// Keeps the machine's stall clock: it runs while bytes wait and the socket takes none.
+    pub(super) fn note_written(&mut self, leg: Leg, taken: usize, now: Instant) {
+        if taken > 0 {
+            self.session.handle_write_progress(leg);
+        }
+        let line = &mut self.lines[leg.index()];
+        let blocked = !line.outbox.is_empty();
+        if blocked {
+            self.session.handle_write_blocked(leg, now);
+            if !line.blocked {
+                self.shared.metrics.leg(leg).write_stalls.increment(1);
+            }
+        }
+        line.blocked = blocked;
+    }
+
+    fn handle_timeouts(&mut self, now: Instant) {
+        for leg in Leg::BOTH {
+            let line = &mut self.lines[leg.index()];
+            if line.reading && !self.session.is_closing() && line.clock.handle_timeout(now) {
+                self.violate(leg, Violation::FrameTooSlow, now);
+            }
+        }
+        if self.session.poll_timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        let views = Leg::BOTH.map(|leg| self.kernel_view(leg, now));
+        self.session.handle_timeout(now, views);
+    }
+
+    /// Looks at the kernel only when the machine is about to judge. What the readiness events have not
+    /// told yet (many sockets became ready at once) is looked up: bytes that wait are life.
+    fn kernel_view(&mut self, leg: Leg, now: Instant) -> Option<KernelView> {
+        if !self.session.wants_kernel_view(leg, now) {
+            return None;
+        }
+        let stream = self.lines[leg.index()].stream.as_ref()?;
+        if self.lines[leg.index()].reading && sys::has_bytes_waiting(stream) {
+            self.session.handle_bytes(leg, now);
+        }
+        sys::kernel_view(stream)
+    }
+
+    /// Does what the machine wants done with the socket of `leg`; returns whether something changed.
+    fn carry_out(&mut self, leg: Leg, now: Instant) -> bool {
+        let mut progress = false;
+        while let Some(order) = self.session.poll_order(leg) {
+            progress = true;
+            let line = &mut self.lines[leg.index()];
+            match order {
+                // Within a frame there is no place for a Close frame: FIN is all that can be said.
+                Order::Close(frame) => {
+                    if !line.push_close(frame.as_ref()) {
+                        line.finishing = true;
+                    }
+                }
+                Order::Finish => line.finishing = true,
+                Order::CloseAndDrop(frame) => {
+                    line.push_close(Some(&frame));
+                    self.write_farewell(leg);
+                }
+                Order::Reset => line.drop_stream(true),
+            }
+        }
+        let line = &mut self.lines[leg.index()];
+        if line.takes_control()
+            && let Some(probe) = self.session.poll_probe(leg, now)
+        {
+            line.push_ping(&probe.to_payload());
+            self.shared.metrics.leg(leg).probes_sent.increment(1);
+            progress = true;
+        }
+        progress
+    }
+
+    /// Writes what the socket takes at this moment, then drops it.
+    fn write_farewell(&mut self, leg: Leg) {
+        let line = &mut self.lines[leg.index()];
+        if let Some(stream) = &mut line.stream {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let _ = line.outbox.flush(stream, &mut cx);
+        }
+        line.drop_stream(false);
+    }
+
+    /// Gives what still waits its last chance: the sockets are dropped right after.
+    fn flush_last(&mut self, cx: &mut Context<'_>) {
+        for line in &mut self.lines {
+            if let Some(stream) = &mut line.stream {
+                let _ = line.outbox.flush(stream, cx);
+            }
+        }
+    }
+
+    /// Tells the world what the machine notes.
+    fn tell(&mut self) {
+        while let Some(note) = self.session.poll_note() {
+            let id = self.id();
+            let metrics = &self.shared.metrics;
+            match note {
+                Note::Suspected(leg) => {
+                    metrics.leg(leg).suspects.increment(1);
+                    self.shared.feed.publish(What::SessionSuspect { id, leg });
+                    tracing::debug!(%id, %leg, "peer suspected");
+                }
+                Note::Recovered(leg) => {
+                    metrics.leg(leg).suspects_recovered.increment(1);
+                    self.shared.feed.publish(What::SessionRecovered { id, leg });
+                    tracing::debug!(%id, %leg, "suspect heard again");
+                }
+                Note::Withheld(leg) => {
+                    metrics.verdict_withheld();
+                    tracing::warn!(%id, %leg, "verdict withheld: our own timers ran late");
+                }
+                Note::Dead(leg, verdict) => {
+                    metrics.leg(leg).dead_peer(verdict.cause, verdict.silent_for);
+                    tracing::info!(%id, %leg, cause = %verdict.cause, verdict = %verdict, "peer declared dead");
+                    self.shared.feed.publish(What::SessionDead { id, leg, verdict });
+                }
+            }
+        }
+        for leg in Leg::BOTH {
+            self.entry.publish(leg, self.session.detector(leg));
+        }
+    }
+
+    /// The peer's connection ended; returns true, since that changes something.
+    pub(super) fn hang_up(&mut self, leg: Leg, now: Instant) -> bool {
+        self.lines[leg.index()].drop_stream(false);
+        self.session.handle_hangup(leg, now);
+        true
+    }
+
+    /// The peer broke a rule: nothing more of it is understood, what comes is read away.
+    pub(super) fn violate(&mut self, leg: Leg, violation: Violation, now: Instant) {
+        let line = &mut self.lines[leg.index()];
+        line.kept = Vec::new();
+        self.session.handle_violation(leg, violation, now);
+    }
+
+    /// Sets the timer to what is due next. It is only moved when it fires or is too late: a session that is
+    /// busy would move it with every message.
+    fn wait(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let clocks = self.lines.iter().filter(|line| line.reading).filter_map(|line| line.clock.poll_timeout());
+        let due = clocks.chain(self.session.poll_timeout()).min();
+        if self.timer.as_mut().poll(cx).is_ready() {
+            self.shared.metrics.timer_lag(now.saturating_duration_since(self.timer_at));
+            let Some(due) = due else { return Poll::Pending };
+            self.set_timer(due, cx);
+        } else if let Some(due) = due.filter(|&due| due < self.timer_at) {
+            self.set_timer(due, cx);
+        }
+        Poll::Pending
+    }
+
+    fn set_timer(&mut self, due: Instant, cx: &mut Context<'_>) {
+        self.timer_at = due;
+        self.timer.as_mut().reset(due.into());
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.work(cx)
+    }
+}

@@ -1,0 +1,137 @@
+//! One connection of a session: socket, frame reader, outbox.
+
+use std::time::Instant;
+
+use pulsegate_core::{
+    CloseFrame, ControlBudget, Direction, FrameClock, FrameLimits, FrameReader, Leg, Opcode, ReservedBits,
+};
+use tokio::net::TcpStream;
+
+use super::outbox::Outbox;
+use crate::config::Limits;
+
+/// One connection of a session.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) leg: Leg,
+    /// `None` once the connection is over.
+    pub(super) stream: Option<TcpStream>,
+    /// Walks what this peer sends.
+    pub(super) reader: FrameReader,
+    pub(super) clock: FrameClock,
+    pub(super) budget: ControlBudget,
+    /// The start of a head or a control frame whose rest has not come yet.
+    pub(super) kept: Vec<u8>,
+    /// What goes to this peer.
+    pub(super) outbox: Outbox,
+    /// What was written to this peer so far ends within a frame, so no control frame may follow.
+    pub(super) within_frame: bool,
+    /// The answer to this peer's latest ping, when it could not be written at once. Older ones need none
+    /// (RFC 6455 section 5.5.3), so this is all that a flood can pile up.
+    pub(super) pong_due: Option<Box<[u8]>>,
+    /// FIN follows what waits in the outbox.
+    pub(super) finishing: bool,
+    pub(super) finished: bool,
+    /// We read this peer: the other one takes what it sends.
+    pub(super) reading: bool,
+    /// Bytes wait in the outbox and the socket took none when it was last tried.
+    pub(super) blocked: bool,
+}
+
+impl Line {
+    pub(super) fn new(
+        leg: Leg,
+        stream: TcpStream,
+        reserved: ReservedBits,
+        limits: &Limits,
+        now: Instant,
+    ) -> Line {
+        let direction = match leg {
+            Leg::Client => Direction::FromClient,
+            Leg::App => Direction::FromApp,
+        };
+        let frame_limits = FrameLimits {
+            frame_bytes_max: limits.frame_bytes_max,
+            message_bytes_max: limits.message_bytes_max,
+            fragments_max: limits.fragments_max,
+        };
+        Line {
+            leg,
+            stream: Some(stream),
+            reader: FrameReader::new(direction, reserved, frame_limits),
+            clock: FrameClock::new(limits.frame_timeout, limits.frame_rate_min),
+            budget: ControlBudget::new(limits.control_frames_rate_max, now),
+            kept: Vec::new(),
+            outbox: Outbox::default(),
+            within_frame: false,
+            pong_due: None,
+            finishing: false,
+            finished: false,
+            reading: true,
+            blocked: false,
+        }
+    }
+
+    /// Answers a ping: now if that is possible, else as soon as it is.
+    pub(super) fn answer_ping(&mut self, payload: &[u8]) {
+        if self.takes_control() {
+            let mask = self.mask();
+            self.outbox.push_control(Opcode::Pong, payload, mask);
+        } else {
+            self.pong_due = Some(payload.into());
+        }
+    }
+
+    /// Puts the pong that is due where it may go, if it may.
+    pub(super) fn settle_pong(&mut self) {
+        if self.takes_control()
+            && let Some(payload) = self.pong_due.take()
+        {
+            let mask = self.mask();
+            self.outbox.push_control(Opcode::Pong, &payload, mask);
+        }
+    }
+
+    /// Puts a ping behind what waits; call only between frames.
+    pub(super) fn push_ping(&mut self, payload: &[u8]) {
+        let mask = self.mask();
+        self.outbox.push_control(Opcode::Ping, payload, mask);
+    }
+
+    /// Puts a Close frame behind what waits; returns whether one could be put there at all.
+    pub(super) fn push_close(&mut self, frame: Option<&CloseFrame>) -> bool {
+        if self.within_frame || self.finishing {
+            return false;
+        }
+        let mask = self.mask();
+        self.outbox.push_close(frame, mask);
+        true
+    }
+
+    /// Returns whether a control frame put into the outbox now would reach the socket at once.
+    pub(super) fn takes_control(&self) -> bool {
+        !self.within_frame && !self.finishing && self.outbox.is_empty() && self.stream.is_some()
+    }
+
+    /// Drops the connection; with `reset` the peer's kernel gets RST and ours frees all buffers at once.
+    pub(super) fn drop_stream(&mut self, reset: bool) {
+        if let Some(stream) = self.stream.take()
+            && reset
+        {
+            // If this fails the connection is gone already.
+            let _ = stream.set_zero_linger();
+        }
+        self.outbox = Outbox::default();
+        self.kept = Vec::new();
+        self.pong_due = None;
+        self.blocked = false;
+    }
+
+    /// Toward the app we are the client, and clients mask (RFC 6455 section 5.3).
+    fn mask(&self) -> Option<[u8; 4]> {
+        match self.leg {
+            Leg::Client => None,
+            Leg::App => Some(fastrand::u32(..).to_be_bytes()),
+        }
+    }
+}

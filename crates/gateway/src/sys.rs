@@ -1,0 +1,96 @@
+//! What the kernel knows of a TCP connection. The one place with `unsafe`: no safe crate offers
+//! `getsockopt(TCP_INFO)`.
+
+use std::mem::MaybeUninit;
+
+use pulsegate_heartbeat::KernelView;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+/// Bytes that the kernel may hold unsent: little, so that a probe is never stuck behind much (what is sent
+/// and unacknowledged is not counted here).
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 32 * 1024;
+
+/// Asks the kernel what it knows of the peer; `None` where it can't tell.
+#[cfg(target_os = "linux")]
+pub(crate) fn kernel_view(stream: &TcpStream) -> Option<KernelView> {
+    linux::kernel_view(stream)
+}
+
+/// Asks the kernel what it knows of the peer; `None` where it can't tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn kernel_view(_stream: &TcpStream) -> Option<KernelView> {
+    None
+}
+
+/// Returns whether bytes wait to be read, or an end of file.
+pub(crate) fn has_bytes_waiting(stream: &TcpStream) -> bool {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
+}
+
+/// Sets the options of a session's socket.
+pub(crate) fn prepare(stream: &TcpStream) {
+    // None of these is needed to be correct, so a kernel that knows one of them not is no reason to refuse.
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "getsockopt(TCP_INFO) and ioctl(SIOCOUTQ) are in no safe crate")]
+mod linux {
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use pulsegate_heartbeat::KernelView;
+    use tokio::net::TcpStream;
+
+    pub(super) fn kernel_view(stream: &TcpStream) -> Option<KernelView> {
+        let fd = stream.as_raw_fd();
+        let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+        let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: `info` is writable for `len` bytes, which the kernel does not exceed.
+        let outcome = unsafe {
+            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
+        };
+        if outcome != 0 {
+            return None;
+        }
+        // SAFETY: zeroed memory is a valid tcp_info (integers only); an older kernel filled less of it.
+        let info = unsafe { info.assume_init() };
+        let mut queued: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ (TIOCOUTQ on a TCP socket) writes one int.
+        let outcome = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut queued) };
+        if outcome != 0 {
+            return None;
+        }
+        Some(KernelView {
+            unacked_bytes: u64::try_from(queued).unwrap_or(0),
+            retransmits: u32::from(info.tcpi_retransmits),
+            since_last_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
+        })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_kernel_tells_what_is_unacknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        ours.write_all(b"hello").await.unwrap();
+        theirs.read_exact(&mut [0; 5]).await.unwrap();
+        assert_eq!(kernel_view(&ours).unwrap().unacked_bytes, 0);
+
+        // A peer that does not read closes its window: what we write beyond it stays with us.
+        while ours.try_write(&[0; 65_536]).is_ok() {}
+        assert!(kernel_view(&ours).unwrap().unacked_bytes > 0);
+    }
+}
