@@ -70,10 +70,8 @@ pub(crate) struct Link {
     random: fastrand::Rng,
     /// Invariant: as long as the chunks' lengths together.
     bytes: VecDeque<u8>,
-    /// Invariant: due times never fall.
+    /// Only the front's due time is looked at: a byte never overtakes an earlier one.
     chunks: VecDeque<Chunk>,
-    /// When the latest byte is due; nothing may be due before it.
-    due_last: Option<Instant>,
     /// With a rate: when the next byte may pass.
     free_at: Option<Instant>,
     end: Option<(End, Instant)>,
@@ -92,7 +90,6 @@ impl Link {
             random: fastrand::Rng::with_seed(seed),
             bytes: VecDeque::new(),
             chunks: VecDeque::new(),
-            due_last: None,
             free_at: None,
             end: None,
             fin_sent: false,
@@ -130,7 +127,6 @@ impl Link {
         for chunk in &mut self.chunks {
             chunk.due = chunk.due.min(due_max);
         }
-        self.due_last = self.due_last.map(|due| due.min(due_max));
         self.end = self.end.map(|(end, due)| (end, due.min(due_max)));
         if faults.rate_bytes_per_s.is_none() {
             self.free_at = None;
@@ -180,7 +176,6 @@ impl Link {
         self.severed = true;
         self.bytes.clear();
         self.chunks.clear();
-        self.due_last = None;
         self.end = match self.end {
             Some((End::Reset, _)) => Some((End::Reset, now)),
             Some((End::Fin, _)) | None => (!self.fin_sent).then_some((End::Fin, now)),
@@ -263,15 +258,13 @@ impl Link {
         }
     }
 
-    /// Draws the due time of what comes in now, and keeps order.
+    /// Draws the due time of what comes in now.
     fn next_due(&mut self, now: Instant) -> Instant {
         let (shortest, longest) = self.faults.delay_bounds();
         // DELAY_MAX in nanoseconds fits in 64 bits many times over.
         let held =
             Duration::from_nanos(self.random.u64(shortest.as_nanos() as u64..=longest.as_nanos() as u64));
-        let due = self.due_last.map_or(now + held, |last| last.max(now + held));
-        self.due_last = Some(due);
-        due
+        now + held
     }
 
     /// Returns how many bytes may pass in one write.

@@ -1,1 +1,174 @@
-//! Builds all parts, binds, runs, shuts down.
+//! A whole gateway: binds its listeners, runs until it is told to stop, and leaves in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ControlAddr};
+use crate::drain;
+use crate::front;
+use crate::shared::{Shared, clock};
+
+/// How often samples are put into their buckets and old tombstones forgotten.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Time for answers under way on the ops and control ports once the last session is gone.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);
+
+/// Why a gateway could not begin.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// An address is taken, not ours, or not allowed.
+    #[error("can't listen on {address} ({what}): {source}")]
+    Bind {
+        /// Which listener: `data`, `ops` or `control`.
+        what: &'static str,
+        /// Where it should have listened.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl ServeError {
+    /// Returns the exit code that stands for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServeError::Bind { .. } => 4,
+        }
+    }
+}
+
+/// Where a gateway listens, with the ports that port 0 became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// WebSocket and plain HTTP.
+    pub data: SocketAddr,
+    /// `/metrics` and health.
+    pub ops: SocketAddr,
+    /// Control API: an address, `unix:/path` or `off`.
+    pub control: String,
+}
+
+/// A gateway whose listeners are bound.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    data: TcpListener,
+    ops: TcpListener,
+    addresses: Addresses,
+}
+
+impl Gateway {
+    /// Binds all listeners of `config`.
+    ///
+    /// # Errors
+    /// The first listener that can't be bound.
+    pub async fn bind(config: Config) -> Result<Gateway, ServeError> {
+        let data = listen("data", config.listen.data).await?;
+        let ops = listen("ops", config.listen.ops).await?;
+        let control = match &config.listen.control {
+            ControlAddr::Tcp(address) => address.to_string(),
+            ControlAddr::Unix(path) => format!("unix:{}", path.display()),
+            ControlAddr::Off => "off".to_owned(),
+        };
+        let addresses = Addresses { data: local("data", &data)?, ops: local("ops", &ops)?, control };
+        Ok(Gateway { shared: Arc::new(Shared::new(config)), data, ops, addresses })
+    }
+
+    /// Returns where the gateway listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Returns whether the app accepts TCP connections, after at most a second.
+    pub async fn app_answers(&self) -> bool {
+        front::probe_upstream(&self.shared).await
+    }
+
+    /// Serves until `stop` is cancelled, then drains; `hurry` cuts the draining short.
+    pub async fn run(self, stop: CancellationToken, hurry: CancellationToken) {
+        let Gateway { shared, data, ops, addresses } = self;
+        tracing::info!(data = %addresses.data, ops = %addresses.ops, control = %addresses.control, "listening");
+        drop(ops);
+        let finish = CancellationToken::new();
+        let background = tokio_util::task::TaskTracker::new();
+        background.spawn(front::serve(Arc::clone(&shared), data));
+        background.spawn(upkeep(Arc::clone(&shared), finish.clone()));
+        stop.cancelled().await;
+        drain::drain(&shared, hurry).await;
+        finish.cancel();
+        background.close();
+        let _ = timeout(LAST_ANSWERS_MAX, background.wait()).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Runs a gateway until SIGTERM or SIGINT; a second signal cuts the draining short.
+pub async fn run_until_signal(gateway: Gateway) {
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+    let signals = tokio::spawn(signals(stop.clone(), hurry.clone()));
+    gateway.run(stop, hurry).await;
+    signals.abort();
+}
+
+async fn signals(stop: CancellationToken, hurry: CancellationToken) {
+    for token in [stop, hurry] {
+        let name = next_signal().await;
+        tracing::info!(signal = name, "signal received");
+        token.cancel();
+    }
+}
+
+#[cfg(unix)]
+async fn next_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the default action of both signals ends the process.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+#[cfg(not(unix))]
+async fn next_signal() -> &'static str {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => "ctrl-c",
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn upkeep(shared: Arc<Shared>, finish: CancellationToken) {
+    let mut ticks = interval(UPKEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = finish.cancelled() => return,
+            _ = ticks.tick() => {
+                shared.metrics.run_upkeep();
+                shared.registry.forget(clock());
+            }
+        }
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind {
+        what,
+        address: address.to_string(),
+        source,
+    })
+}
+
+fn local(what: &'static str, listener: &TcpListener) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|source| ServeError::Bind { what, address: "?".to_owned(), source })
+}

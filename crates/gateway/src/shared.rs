@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::feed::Feed;
+use crate::front::Probe;
 use crate::ops::Metrics;
 use crate::relay::Handle;
 
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// Cancelled when nothing new may come in.
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
+    /// When the app was last asked whether it answers, for `/readyz`.
+    pub(crate) probe: Probe,
 }
 
 impl Shared {
@@ -51,6 +54,7 @@ impl Shared {
             sessions: TaskTracker::new(),
             stop: CancellationToken::new(),
             started: clock(),
+            probe: Probe::default(),
             config,
         }
     }

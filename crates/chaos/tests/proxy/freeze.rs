@@ -105,6 +105,8 @@ async fn a_reset_after_a_fin_is_forwarded_unless_frozen() {
         let control = bench.control(&pair);
         within(pair.client.shutdown()).await.unwrap();
         assert_fin(&mut pair.target).await;
+        // Let the proxy go to sleep: it must be woken by the reset alone.
+        assert_silent(&mut pair.client).await;
         if frozen {
             control.freeze_direction(ToTarget);
         }

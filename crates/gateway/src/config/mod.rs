@@ -2,14 +2,32 @@
 //! gets its own sub-struct by value.
 
 mod default;
+pub mod document;
+mod fault;
+mod field;
+pub mod file;
+mod key;
+mod kind;
 mod liveness;
+mod load;
+mod quantity;
+mod raw;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::fault::{Fault, Line, Place};
+pub use self::key::{ENVIRONMENT_PREFIX, KEYS, Key, SECTIONS};
+pub use self::kind::{Form, Kind, Value};
 pub use self::liveness::Bounds;
+pub use self::load::{Flag, Loaded, Sources, load};
+pub use self::quantity::{parse_duration, parse_size, show_duration, show_size};
 
 /// All settings, in the shape of the TOML file.
 #[derive(Clone, Debug, PartialEq)]

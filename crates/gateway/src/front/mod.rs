@@ -1,27 +1,38 @@
-//! Placeholder until the front lands.
+//! The front: everything between a client's TCP connection and either a session or a plain HTTP answer.
+//!
+//! [`serve`] accepts connections (`accept`), hyper reads requests from each (`connection`), and one of two
+//! things happens to a request (`service`): an upgrade request goes through the handshake with the app and
+//! becomes a session of the relay (`upgrade`), anything else is passed through as HTTP (`passthrough`).
+//! What can be decided without a socket is a pure function with a table of tests: `handshake` (the request),
+//! `answer` (the app's 101), `headers`, `forwarded`, `trace`, `labels`.
+//!
+//! What hyper keeps for itself, and the front therefore can't do better:
+//! - a head that hyper can't parse is answered by hyper, 400, 414 or 431 with an empty body; counted here;
+//! - 1xx answers of the app other than 100 and 101 are dropped;
+//! - a client that sent bytes behind its head and then leaves is noticed only when the app has answered or
+//!   a time limit has passed, since hyper does not read on while it holds bytes.
 
-#[derive(Clone, Copy)]
-pub(crate) enum Rejection {
-    Placeholder,
-}
+mod accept;
+mod answer;
+mod body;
+mod connection;
+mod forwarded;
+mod handshake;
+mod headers;
+mod labels;
+mod passthrough;
+mod place;
+mod probe;
+mod rejection;
+mod service;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod upgrade;
+mod upstream;
 
-impl Rejection {
-    pub(crate) const ALL: [Rejection; 1] = [Rejection::Placeholder];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        "placeholder"
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum DialFailure {
-    Placeholder,
-}
-
-impl DialFailure {
-    pub(crate) const ALL: [DialFailure; 1] = [DialFailure::Placeholder];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        "placeholder"
-    }
-}
+pub(crate) use accept::serve;
+pub(crate) use place::Place;
+pub(crate) use probe::{Probe, probe_upstream};
+pub(crate) use rejection::Rejection;
+pub(crate) use upstream::DialFailure;

@@ -118,6 +118,7 @@ impl Driver {
                 // An error here means that the connection is gone, which the next read tells as well.
                 let _ = Pin::new(stream).poll_shutdown(cx);
             }
+            self.session.handle_finished(leg);
         }
         progress
     }
@@ -265,7 +266,8 @@ impl Driver {
     /// Sets the timer to what is due next. It is only moved when it fires or is too late: a session that is
     /// busy would move it with every message.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let clocks = self.lines.iter().filter(|line| line.reading).filter_map(|line| line.clock.poll_timeout());
+        let clocks =
+            self.lines.iter().filter(|line| line.reading).filter_map(|line| line.clock.poll_timeout());
         let due = clocks.chain(self.session.poll_timeout()).min();
         if self.timer.as_mut().poll(cx).is_ready() {
             self.shared.metrics.timer_lag(now.saturating_duration_since(self.timer_at));

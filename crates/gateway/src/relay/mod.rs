@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 pub(crate) use mailbox::Handle;
 
 use crate::feed::What;
+use crate::front::Place;
 use crate::shared::{Shared, clock};
 use crate::sys;
 use driver::Driver;
@@ -30,6 +31,8 @@ use line::Line;
 /// A handshake that is done on both sides.
 pub(crate) struct Established {
     pub(crate) permit: Permit,
+    /// The client connection's place; kept until its socket is closed.
+    pub(crate) place: Place,
     pub(crate) info: SessionInfo,
     pub(crate) client: TcpStream,
     /// What the client sent right behind its request.
@@ -42,20 +45,21 @@ pub(crate) struct Established {
 
 /// Starts the session's task.
 pub(crate) fn spawn(shared: &Arc<Shared>, established: Established) {
-    let (permit, driver) = open(shared, established);
+    let (places, driver) = open(shared, established);
     let shared = Arc::clone(shared);
     let tracker = shared.sessions.clone();
     tracker.spawn(async move {
         let mut driver = driver;
         (&mut driver).await;
         close(&shared, driver);
-        drop(permit);
+        drop(places);
     });
 }
 
 /// Lists the session and makes its driver.
-fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
-    let Established { permit, info, client, client_early, app, app_early, reserved_bits } = established;
+fn open(shared: &Arc<Shared>, established: Established) -> ((Permit, Place), Driver) {
+    let Established { permit, place, info, client, client_early, app, app_early, reserved_bits } =
+        established;
     sys::prepare(&client);
     sys::prepare(&app);
     let now = clock();
@@ -73,7 +77,7 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
     let mut driver = Driver::new(Arc::clone(shared), entry, session, lines, now);
     driver.take_early(Leg::Client, &client_early, now);
     driver.take_early(Leg::App, &app_early, now);
-    (permit, driver)
+    ((permit, place), driver)
 }
 
 /// Takes the session off the list and tells of its end.

@@ -122,6 +122,13 @@ impl Session {
         );
     }
 
+    /// Takes note that FIN went out to `leg`. With Close frames exchanged nothing more is expected of the
+    /// peer, so its own FIN is not waited for.
+    pub fn handle_finished(&mut self, leg: Leg) {
+        let end = &mut self.legs[leg.index()];
+        end.done |= end.close_sent && end.close_received;
+    }
+
     /// Takes note that a peer broke RFC 6455 or a limit: it is closed with the violation's code, the other
     /// side with 1001 (app) or 1011 (client).
     pub fn handle_violation(&mut self, leg: Leg, violation: Violation, now: Instant) {

@@ -62,7 +62,8 @@ fn a_close_of_the_client_goes_through_and_the_server_side_closes_first() {
     assert_eq!(session.poll_order(Leg::Client), Some(Order::Close(close(3001, "bye"))));
     assert_eq!(session.poll_order(Leg::Client), Some(Order::Finish));
     session.handle_hangup(Leg::App, now);
-    session.handle_hangup(Leg::Client, now);
+    assert!(!session.is_finished());
+    session.handle_finished(Leg::Client);
     assert!(session.is_finished());
     let ending = session.ending().expect("ended");
     assert_eq!(

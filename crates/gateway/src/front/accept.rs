@@ -1,0 +1,179 @@
+//! The accept loop: takes connections, refuses those beyond the cap, and outlives a shortage of sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use super::connection;
+use super::place::Places;
+use super::rejection::Rejection;
+use super::service::{Front, Relay};
+use crate::relay;
+use crate::shared::Shared;
+
+/// First pause after an accept that failed; it doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// At most one line about failing accepts in this time.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Refused connections that are closed with patience at once; more are cut right behind the refusal, which
+/// some clients then don't get to read.
+const REFUSALS_MAX: usize = 64;
+
+/// Serves clients on `listener` until `shared.stop` fires; connections live on as tasks of
+/// `shared.connections`.
+///
+/// # Panics
+/// When `upstream.url` is not `http://host:port`, which the configuration refuses.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    serve_into(shared, listener, Arc::new(relay::spawn)).await;
+}
+
+/// Serves as [`serve`] does, and hands what becomes a session to `relay`.
+pub(super) async fn serve_into(shared: Arc<Shared>, listener: TcpListener, relay: Arc<Relay>) {
+    let acceptor = Acceptor {
+        places: Places::new(&shared),
+        front: Arc::new(Front::new(&shared, relay)),
+        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        shared,
+    };
+    let mut trouble = Trouble::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = acceptor.shared.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                trouble.over();
+                acceptor.take(stream, peer);
+            }
+            Err(error) if is_about_one_connection(&error) => {
+                debug!(%error, "a connection was gone before accept")
+            }
+            Err(error) => {
+                let pause = trouble.pause(&error, Instant::now());
+                tokio::select! {
+                    () = acceptor.shared.stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+struct Acceptor {
+    shared: Arc<Shared>,
+    front: Arc<Front>,
+    places: Places,
+    refusals: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, %peer, "the connection was gone at once");
+            return;
+        }
+        match self.places.take() {
+            Some(place) => {
+                self.shared.connections.spawn(connection::run(Arc::clone(&self.front), place, stream, peer));
+            }
+            None => self.refuse(stream),
+        }
+    }
+
+    /// Answers 503 with bounded work: one write, and patience for a bounded number of connections.
+    fn refuse(&self, stream: TcpStream) {
+        self.shared.metrics.handshake_rejected(Rejection::ConnectionsMax);
+        let bytes = Rejection::ConnectionsMax.problem().into_last_bytes();
+        // Straight to the socket: tokio does not know yet that a new one can be written to.
+        let written = socket2::SockRef::from(&stream).send(&bytes);
+        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        if written.is_ok_and(|count| count == bytes.len()) {
+            self.shared.connections.spawn(async move {
+                connection::close_with_patience(stream).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Failing accepts in a row.
+#[derive(Default)]
+struct Trouble {
+    pause: Option<Duration>,
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Trouble {
+    fn over(&mut self) {
+        self.pause = None;
+    }
+
+    /// Returns how long to wait before the next accept; a busy loop would take the CPU from the sessions
+    /// whose end gives sockets back.
+    fn pause(&mut self, error: &io::Error, now: Instant) -> Duration {
+        let pause = self.pause.map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
+        self.pause = Some(pause);
+        if self.logged.is_none_or(|logged| now - logged >= LOG_EVERY) {
+            warn!(%error, more = self.unlogged, "can't accept connections; is the limit of open files too low?");
+            self.logged = Some(now);
+            self.unlogged = 0;
+        } else {
+            self.unlogged += 1;
+        }
+        pause
+    }
+}
+
+/// accept(2) also reports what befell a connection that waited in the queue.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_second_and_start_over() {
+        let mut trouble = Trouble::default();
+        let (error, now) = (io::Error::other("no more files"), Instant::now());
+        let pauses: Vec<u128> = (0..7).map(|_| trouble.pause(&error, now).as_millis()).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
+        trouble.over();
+        assert_eq!(trouble.pause(&error, now), BACKOFF_MIN);
+    }
+
+    #[test]
+    fn failing_accepts_are_logged_once_in_a_while() {
+        let mut trouble = Trouble::default();
+        let (error, start) = (io::Error::other("no more files"), Instant::now());
+        for second in 0..10 {
+            trouble.pause(&error, start + Duration::from_secs(second));
+        }
+        assert_eq!((trouble.logged, trouble.unlogged), (Some(start), 9));
+        trouble.pause(&error, start + LOG_EVERY);
+        assert_eq!((trouble.logged, trouble.unlogged), (Some(start + LOG_EVERY), 0));
+    }
+
+    #[test]
+    fn a_shortage_of_files_is_not_about_one_connection() {
+        assert!(is_about_one_connection(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(!is_about_one_connection(&io::Error::from_raw_os_error(code)));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! From an upgrade request to a session: admit, dial, ask the app, check its 101, hand both sockets over.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, ORIGIN, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, request, response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use pulsegate_registry::{Mode, Permit, Refused, SessionInfo};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use super::answer::{self, Agreement, AnswerError};
+use super::handshake::only;
+use super::passthrough::client_answer;
+use super::place::Place;
+use super::rejection::Rejection;
+use super::service::{AnswerBody, Front};
+use super::upstream::{self, DialFailure};
+use super::{forwarded, handshake, headers, trace};
+use crate::relay::Established;
+use crate::shared::Shared;
+
+const PULSEGATE_SESSION: HeaderName = HeaderName::from_static("pulsegate-session");
+const PULSEGATE_MODE: HeaderName = HeaderName::from_static("pulsegate-mode");
+
+/// Answers one upgrade request; on success the session begins as soon as the client has its 101.
+///
+/// # Cancel safety
+/// Dropping the future, which hyper does when the client leaves, ends the dial and frees the place.
+pub(super) async fn upgrade(
+    front: Arc<Front>,
+    place: Place,
+    peer: SocketAddr,
+    mut head: request::Parts,
+) -> Response<AnswerBody> {
+    let attempt = Attempt::new(&front.shared);
+    let result = match admit(&front, peer, &head) {
+        Ok((client, permit)) => {
+            let on_client = take_upgrade(&mut head);
+            let request = Asking { peer, client, permit, place, on_client, head };
+            request.ask(&front, attempt.started).await
+        }
+        Err(reason) => Err((reason, None)),
+    };
+    attempt.settled();
+    result.unwrap_or_else(|(reason, detail)| {
+        debug!(%peer, reason = reason.as_str(), "handshake refused");
+        front.refuse(reason, detail)
+    })
+}
+
+/// A refusal with what there is to say about it.
+type Refusal = (Rejection, Option<String>);
+
+/// An upgrade request that was admitted.
+struct Asking {
+    peer: SocketAddr,
+    client: IpAddr,
+    permit: Permit,
+    place: Place,
+    on_client: OnUpgrade,
+    head: request::Parts,
+}
+
+impl Asking {
+    async fn ask(self, front: &Arc<Front>, started: Instant) -> Result<Response<AnswerBody>, Refusal> {
+        let shared = &front.shared;
+        let (request, request_id) = self.app_request(front);
+        let stream = upstream::dial(shared, &front.target).await.map_err(dial_refusal)?;
+        let mut answer = upstream::exchange(shared, stream, request).await.map_err(dial_refusal)?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            shared.metrics.handshake_rejected(Rejection::AppRefused);
+            return Ok(client_answer(answer, None));
+        }
+        let agreement = answer::check(&self.head.headers, answer.headers()).map_err(|error| {
+            shared.metrics.upstream_connect_failed(DialFailure::InvalidResponse);
+            answer_refusal(error)
+        })?;
+        let upgraded = hyper::upgrade::on(&mut answer).await;
+        let app = upgraded.ok().and_then(into_socket).ok_or_else(|| dial_refusal(DialFailure::Reset))?;
+        self.hand_over(front, app, agreement, request_id, started);
+        Ok(switching(answer.into_parts().0))
+    }
+
+    /// Builds the request to the app: the client's own but for what `headers` and `forwarded` change.
+    fn app_request(&self, front: &Front) -> (Request<Empty<Bytes>>, Box<str>) {
+        let mut request = Request::new(Empty::new());
+        let path = self.head.uri.path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+        // The case of the header names, which hyper keeps where nobody can see it.
+        *request.extensions_mut() = self.head.extensions.clone();
+        let headers = request.headers_mut();
+        headers.clone_from(&self.head.headers);
+        headers::strip_request(headers);
+        // A Content-Length of 0 may have passed the checks; a handshake has none.
+        headers.remove(CONTENT_LENGTH);
+        forwarded::set(headers, self.peer, &front.shared.config.forwarded.trusted);
+        let request_id = trace::set_request_id(headers);
+        trace::set_traceparent(headers);
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        let id = HeaderValue::from_str(&self.permit.id().to_string()).expect("an id is ASCII");
+        headers.insert(PULSEGATE_SESSION, id);
+        headers.insert(PULSEGATE_MODE, HeaderValue::from_static("plain"));
+        (request, request_id)
+    }
+
+    /// Begins the session once hyper has written the 101 and given the client's socket back.
+    fn hand_over(
+        self,
+        front: &Arc<Front>,
+        app: (TcpStream, Bytes),
+        agreement: Agreement,
+        request_id: Box<str>,
+        started: Instant,
+    ) {
+        let info = SessionInfo {
+            peer: self.peer,
+            client: self.client,
+            path: self.head.uri.path().into(),
+            origin: only(&self.head.headers, &ORIGIN).and_then(|origin| origin.to_str().ok()).map(Into::into),
+            subprotocol: agreement.subprotocol,
+            labels: front.labels.read(&self.head),
+            request_id,
+            mode: Mode::Plain,
+        };
+        let (shared, relay) = (Arc::clone(&front.shared), Arc::clone(&front.relay));
+        let (permit, place, on_client) = (self.permit, self.place, self.on_client);
+        // A short-lived task of its own: hyper's connection must end before the session begins.
+        front.shared.connections.spawn(async move {
+            let given_back = timeout(shared.config.upstream.handshake_timeout, on_client).await;
+            let Some((client, client_early)) = given_back.ok().and_then(Result::ok).and_then(into_socket)
+            else {
+                shared.metrics.handshake_rejected(Rejection::ClientGone);
+                return;
+            };
+            shared.metrics.handshake_done(started.elapsed());
+            let reserved_bits = agreement.reserved_bits;
+            let (app, app_early) = app;
+            let established =
+                Established { permit, place, info, client, client_early, app, app_early, reserved_bits };
+            relay(&shared, established);
+        });
+    }
+}
+
+/// Checks what needs no app, and takes a place among the sessions.
+pub(super) fn admit(
+    front: &Front,
+    peer: SocketAddr,
+    head: &request::Parts,
+) -> Result<(IpAddr, Permit), Rejection> {
+    let config = &front.shared.config;
+    handshake::check_upgrade(head, &config.origin.allow)?;
+    if front.shared.stop.is_cancelled() {
+        return Err(Rejection::Draining);
+    }
+    let client = forwarded::client_address(&head.headers, peer, &config.forwarded.trusted);
+    let permit = front.shared.registry.admit(client).map_err(|refused| match refused {
+        Refused::SessionsMax => Rejection::SessionsMax,
+        Refused::AddressMax => Rejection::AddressMax,
+    })?;
+    Ok((client, permit))
+}
+
+/// Takes out of a request what gives its socket back after the 101.
+fn take_upgrade(head: &mut request::Parts) -> OnUpgrade {
+    let mut request = Request::new(());
+    std::mem::swap(request.extensions_mut(), &mut head.extensions);
+    let on_client = hyper::upgrade::on(&mut request);
+    std::mem::swap(request.extensions_mut(), &mut head.extensions);
+    on_client
+}
+
+/// Takes a socket back from hyper, with the bytes that came behind the head.
+fn into_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    // A copy: hyper's buffer would stay pinned as long as the session holds a byte of it.
+    let early = Bytes::copy_from_slice(&parts.read_buf);
+    Some((parts.io.into_inner(), early))
+}
+
+/// The app's 101 as the client gets it: unchanged, but a 101 has no body (RFC 9110 section 8.6).
+fn switching(mut head: response::Parts) -> Response<AnswerBody> {
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(TRANSFER_ENCODING);
+    Response::from_parts(head, Empty::new().map_err(|never| match never {}).boxed_unsync())
+}
+
+fn dial_refusal(failure: DialFailure) -> Refusal {
+    let reason = match failure {
+        DialFailure::Refused | DialFailure::Unreachable | DialFailure::Reset | DialFailure::Other => {
+            Rejection::AppUnreachable
+        }
+        DialFailure::Timeout | DialFailure::HandshakeTimeout => Rejection::AppTimeout,
+        DialFailure::InvalidResponse => Rejection::AppInvalid,
+    };
+    (reason, Some(failure.to_string()))
+}
+
+fn answer_refusal(error: AnswerError) -> Refusal {
+    (Rejection::AppInvalid, Some(format!("the app answered 101, but {error}")))
+}
+
+/// Counts a client that left before its handshake was settled.
+struct Attempt {
+    shared: Arc<Shared>,
+    started: Instant,
+    settled: bool,
+}
+
+impl Attempt {
+    fn new(shared: &Arc<Shared>) -> Attempt {
+        Attempt { shared: Arc::clone(shared), started: Instant::now(), settled: false }
+    }
+
+    fn settled(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.shared.metrics.handshake_rejected(Rejection::ClientGone);
+        }
+    }
+}
