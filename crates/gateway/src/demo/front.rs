@@ -63,13 +63,7 @@ impl Front {
     }
 
     /// Copies bytes between the page and the gateway: from here on nobody looks at them.
-    async fn tunnel(
-        &self,
-        tab: &str,
-        begun: &[u8],
-        mut page: TcpStream,
-        from: SocketAddr,
-    ) -> io::Result<()> {
+    async fn tunnel(&self, tab: &str, begun: &[u8], mut page: TcpStream, from: SocketAddr) -> io::Result<()> {
         let mut gateway = TcpStream::connect(self.gateway).await?;
         page.set_nodelay(true)?;
         gateway.set_nodelay(true)?;
@@ -131,7 +125,8 @@ mod tests {
     fn only_the_socket_goes_through_the_gateway() {
         assert_eq!(socket_query(b"GET /ws?tab=a1 HTTP/1.1\r\nHost: x\r\n"), Some("tab=a1"));
         assert_eq!(socket_query(b"GET /ws HTTP/1.1\r\n"), Some(""));
-        for other in [&b"GET / HTTP/1.1\r\n"[..], b"GET /wsx HTTP/1.1\r\n", b"POST /ws HTTP/1.1\r\n", b"\xff\r\n"]
+        for other in
+            [&b"GET / HTTP/1.1\r\n"[..], b"GET /wsx HTTP/1.1\r\n", b"POST /ws HTTP/1.1\r\n", b"\xff\r\n"]
         {
             assert_eq!(socket_query(other), None);
         }

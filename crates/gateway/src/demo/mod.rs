@@ -54,7 +54,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Liveness bounds: fast (3 s), balanced (10 s) or battery (40 s)
-    #[arg(long, env = "PULSEGATE_DEMO_PROFILE", default_value = "fast", value_parser = profile)]
+    #[arg(long, env = "PULSEGATE_DEMO_PROFILE", default_value = "fast")]
     pub(crate) profile: Profile,
     /// Port of the page on the loopback; 0 takes a free one
     #[arg(long, env = "PULSEGATE_DEMO_PORT", default_value_t = 0)]
@@ -115,8 +115,9 @@ fn tab_of(query: &str) -> Option<&str> {
 impl Demo {
     async fn bind(args: DemoArgs) -> Result<Demo, DemoError> {
         let journal = Arc::new(Journal::new());
-        let (app, app_listener) =
-            EchoApp::bind(Arc::clone(&journal)).await.map_err(|source| DemoError::Bind { port: 0, source })?;
+        let (app, app_listener) = EchoApp::bind(Arc::clone(&journal))
+            .await
+            .map_err(|source| DemoError::Bind { port: 0, source })?;
         let config = config(args.profile, app.address());
         let bound = config.liveness.bounds().silence_max();
         let gateway = Gateway::bind(config).await?;
@@ -128,7 +129,7 @@ impl Demo {
         let behind = SocketAddr::from(([127, 0, 0, 1], port_of(&front_listener, 0)?));
         let lines = Lines::new(FaultProxy::start(page_listener, behind), Arc::clone(&journal));
         let facts = Facts {
-            profile: args.profile.as_str(),
+            profile: args.profile.name(),
             bound_seconds: bound.as_secs_f64(),
             metrics_url: format!("http://{}/metrics", addresses.ops),
             control_url: format!("http://{}/v1/sessions", addresses.control),

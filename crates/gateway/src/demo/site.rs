@@ -1,7 +1,6 @@
 //! What the page asks for, besides its WebSocket: itself, the buttons, the log, and the control API.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -32,7 +31,7 @@ pub(super) struct Site {
     pub(super) journal: Arc<Journal>,
     pub(super) facts: Facts,
     /// The gateway's control API.
-    pub(super) control: SocketAddr,
+    pub(super) control: String,
     /// The page's own port: requests for any other host are refused.
     pub(super) port: u16,
 }
@@ -71,7 +70,7 @@ pub(super) fn router(site: Site) -> Router {
     let forwarder: Forwarder = Client::builder(TokioExecutor::new()).build_http();
     let forwarded = {
         let site = Arc::clone(&site);
-        move |request: Request| forward(forwarder.clone(), site.control, request)
+        move |request: Request| forward(forwarder.clone(), site.control.clone(), request)
     };
     Router::new()
         .route("/demo/facts", get(facts))
@@ -173,7 +172,7 @@ async fn next_entry(mut follower: Follower) -> Option<(Result<Event, Infallible>
 
 /// Passes a request on to the control API, so that the page has one origin and shows what any program
 /// would get.
-async fn forward(forwarder: Forwarder, control: SocketAddr, request: Request) -> Response {
+async fn forward(forwarder: Forwarder, control: String, request: Request) -> Response {
     let asked = request.uri().path_and_query().map_or("/", |asked| asked.as_str());
     let path = asked.strip_prefix("/control").unwrap_or(asked);
     let Ok(uri) = format!("http://{control}{path}").parse::<Uri>() else {
