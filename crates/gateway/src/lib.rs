@@ -7,6 +7,7 @@ mod demo;
 mod drain;
 mod feed;
 mod front;
+mod http_serve;
 mod ops;
 mod problem;
 mod relay;

@@ -9,11 +9,12 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ControlAddr};
-use crate::drain;
-use crate::front;
+use crate::control::{self, ControlError, ControlListener, Secret, SecretError};
 use crate::shared::{Shared, clock};
+use crate::{drain, front, ops};
 
 /// How often samples are put into their buckets and old tombstones forgotten.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -34,6 +35,22 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// The control API may not start as configured.
+    #[error(transparent)]
+    Control(ControlRefusal),
+}
+
+/// Why the control API may not start as configured.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct ControlRefusal(#[from] Refusal);
+
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(transparent)]
+    Token(#[from] SecretError),
+    #[error(transparent)]
+    Exposed(#[from] ControlError),
 }
 
 impl ServeError {
@@ -41,6 +58,7 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ServeError::Bind { .. } => 4,
+            ServeError::Control(_) => 3,
         }
     }
 }
@@ -61,6 +79,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     data: TcpListener,
     ops: TcpListener,
+    control: Option<(ControlListener, Option<Secret>)>,
     addresses: Addresses,
 }
 
@@ -72,13 +91,15 @@ impl Gateway {
     pub async fn bind(config: Config) -> Result<Gateway, ServeError> {
         let data = listen("data", config.listen.data).await?;
         let ops = listen("ops", config.listen.ops).await?;
-        let control = match &config.listen.control {
-            ControlAddr::Tcp(address) => address.to_string(),
-            ControlAddr::Unix(path) => format!("unix:{}", path.display()),
-            ControlAddr::Off => "off".to_owned(),
+        let control = bind_control(&config).await?;
+        let addresses = Addresses {
+            data: local("data", &data)?,
+            ops: local("ops", &ops)?,
+            control: control
+                .as_ref()
+                .map_or_else(|| "off".to_owned(), |(listener, _)| shown(&listener.address())),
         };
-        let addresses = Addresses { data: local("data", &data)?, ops: local("ops", &ops)?, control };
-        Ok(Gateway { shared: Arc::new(Shared::new(config)), data, ops, addresses })
+        Ok(Gateway { shared: Arc::new(Shared::new(config)), data, ops, control, addresses })
     }
 
     /// Returns where the gateway listens.
@@ -93,13 +114,17 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled, then drains; `hurry` cuts the draining short.
     pub async fn run(self, stop: CancellationToken, hurry: CancellationToken) {
-        let Gateway { shared, data, ops, addresses } = self;
-        tracing::info!(data = %addresses.data, ops = %addresses.ops, control = %addresses.control, "listening");
-        drop(ops);
-        let finish = CancellationToken::new();
-        let background = tokio_util::task::TaskTracker::new();
+        let Gateway { shared, data, ops, control, addresses } = self;
+        let (bound, finish) = (CancellationToken::new(), CancellationToken::new());
+        let background = TaskTracker::new();
         background.spawn(front::serve(Arc::clone(&shared), data));
+        background.spawn(ops::serve(Arc::clone(&shared), ops, bound.clone(), finish.clone()));
+        if let Some((listener, token)) = control {
+            background.spawn(control::serve(Arc::clone(&shared), listener, token, finish.clone()));
+        }
         background.spawn(upkeep(Arc::clone(&shared), finish.clone()));
+        bound.cancel();
+        tracing::info!(data = %addresses.data, ops = %addresses.ops, control = %addresses.control, "listening");
         stop.cancelled().await;
         drain::drain(&shared, hurry).await;
         finish.cancel();
@@ -167,6 +192,35 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
         address: address.to_string(),
         source,
     })
+}
+
+/// Binds the control API and reads its token; both are refused before anything is served.
+async fn bind_control(config: &Config) -> Result<Option<(ControlListener, Option<Secret>)>, ServeError> {
+    let token = match &config.control.token_file {
+        Some(path) => Some(Secret::read(path).map_err(refused)?),
+        None => None,
+    };
+    let address = &config.listen.control;
+    let listener = ControlListener::bind(address).await.map_err(|source| ServeError::Bind {
+        what: "control",
+        address: shown(address),
+        source,
+    })?;
+    let Some(listener) = listener else { return Ok(None) };
+    listener.check_token(token.as_ref()).map_err(refused)?;
+    Ok(Some((listener, token)))
+}
+
+fn refused(why: impl Into<Refusal>) -> ServeError {
+    ServeError::Control(ControlRefusal(why.into()))
+}
+
+fn shown(address: &ControlAddr) -> String {
+    match address {
+        ControlAddr::Tcp(address) => address.to_string(),
+        ControlAddr::Unix(path) => format!("unix:{}", path.display()),
+        ControlAddr::Off => "off".to_owned(),
+    }
 }
 
 fn local(what: &'static str, listener: &TcpListener) -> Result<SocketAddr, ServeError> {

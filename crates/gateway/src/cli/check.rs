@@ -82,10 +82,10 @@ async fn findings(settings: &Settings, loaded: &Loaded, path: &str) -> Vec<Findi
         Some(_) | None => "valid; no file was named, so defaults, environment and flags hold".into(),
     };
     let bounds = config.liveness.bounds();
-    let silence_max = show_duration(bounds.silence_max());
+    let silence_max = show_duration(bounds.silence_max().max(bounds.client_frozen_after));
     let mut findings = vec![
         Finding::good("config", source),
-        Finding::good("liveness", format!("a silent peer is declared dead within {silence_max}")),
+        Finding::good("liveness", format!("a silent client is declared dead within {silence_max}")),
         listener("data", config.listen.data),
         listener("ops", config.listen.ops),
     ];

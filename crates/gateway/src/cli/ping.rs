@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
     }
 
     fn finish(&self, ended: &Ended) -> Result<(), Failure> {
-        // Pings that the end overtook had no fair chance: they are no loss, as in ping(8).
+        // Pings that the end overtook had no fair chance: they are no loss.
         let overtaken = match ended {
             Ended::Done => self.waiting.len() as u64,
             Ended::Cut(_) => 0,

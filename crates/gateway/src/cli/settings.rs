@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::exit::{self, Failure};
 use super::output;
-use crate::config::{Fault, Flag, Loaded, Sources, file, load};
+use crate::config::{FAULTS_MAX, Fault, Flag, Loaded, Sources, file, load};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, Args)]
@@ -71,9 +71,12 @@ impl Settings {
             for fault in &faults {
                 output::say(&format!("{} {fault}", output::error_word()));
             }
-            let count = faults.len();
-            let plural = if count == 1 { "fault" } else { "faults" };
-            output::say(&format!("{count} {plural} in the configuration"));
+            let count = match faults.len() {
+                1 => "1 fault".into(),
+                count if count <= FAULTS_MAX => format!("{count} faults"),
+                _ => format!("more than {FAULTS_MAX} faults"),
+            };
+            output::say(&format!("{count} in the configuration"));
             Failure::silent(exit::CONFIG_INVALID)
         })
     }

@@ -15,7 +15,7 @@ use super::raw::{self, Located, Raw};
 use super::{Config, rule, text};
 
 /// Most faults that are told at once; the rest is counted.
-const FAULTS_MAX: usize = 50;
+pub const FAULTS_MAX: usize = 50;
 
 /// What the configuration is made of, the weakest first.
 #[derive(Clone, Copy, Debug, Default)]

@@ -26,7 +26,7 @@ pub use self::fault::{Fault, Line, Place};
 pub use self::key::{ENVIRONMENT_PREFIX, KEYS, Key, SECTIONS};
 pub use self::kind::{Form, Kind, Value};
 pub use self::liveness::Bounds;
-pub use self::load::{Flag, Loaded, Sources, load};
+pub use self::load::{FAULTS_MAX, Flag, Loaded, Sources, load};
 pub use self::quantity::{parse_duration, parse_size, show_duration, show_size};
 
 /// All settings, in the shape of the TOML file.

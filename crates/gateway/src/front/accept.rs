@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::connection;
 use super::place::Places;
 use super::rejection::Rejection;
 use super::service::{Front, Relay};
+use super::{connection, sockets};
 use crate::relay;
 use crate::shared::Shared;
 
@@ -55,6 +55,8 @@ pub(super) async fn serve_into(shared: Arc<Shared>, listener: TcpListener, relay
         match accepted {
             Ok((stream, peer)) => {
                 trouble.over();
+                // An IPv4 client of a socket for both has an IPv6 address around its own.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 acceptor.take(stream, peer);
             }
             Err(error) if is_about_one_connection(&error) => {
@@ -80,7 +82,7 @@ struct Acceptor {
 
 impl Acceptor {
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = sockets::watch_client(&stream) {
             debug!(%error, %peer, "the connection was gone at once");
             return;
         }

@@ -126,14 +126,19 @@ impl Upload {
 
 /// A client's body on its way to the app.
 pub(super) struct RequestBody {
-    inner: Incoming,
+    inner: Option<Incoming>,
     upload: Arc<Upload>,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl RequestBody {
     pub(super) fn new(inner: Incoming, upload: &Arc<Upload>) -> RequestBody {
-        RequestBody { inner, upload: Arc::clone(upload), patience: None }
+        RequestBody { inner: Some(inner), upload: Arc::clone(upload), patience: None }
+    }
+
+    /// A body that has nothing.
+    pub(super) fn empty() -> RequestBody {
+        RequestBody { inner: None, upload: Upload::new(false), patience: None }
     }
 
     /// Ready when the body may be read.
@@ -164,18 +169,19 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         ready!(self.poll_gate(context))?;
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let polled = Pin::new(inner).poll_frame(context);
         let broken = matches!(polled, Poll::Ready(Some(Err(_))));
         self.upload.set_state(polled.is_pending(), broken);
         polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -35,10 +35,15 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
         .header_read_timeout(limits.header_timeout)
         .max_headers(limits.headers_max)
         .max_header_size(limits.header_bytes_max)
-        .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN))
+        .max_buf_size(buffer_bytes_max(limits))
         .half_close(false)
         .preserve_header_case(true);
     builder
+}
+
+/// What hyper may hold of one direction of one connection.
+pub(super) fn buffer_bytes_max(limits: &Limits) -> usize {
+    limits.header_bytes_max.max(BUFFER_BYTES_MIN)
 }
 
 /// Serves one connection until it ends or becomes a session.

@@ -8,7 +8,11 @@
 //!
 //! What hyper keeps for itself, and the front therefore can't do better:
 //! - a head that hyper can't parse is answered by hyper, 400, 414 or 431 with an empty body; counted here;
-//! - 1xx answers of the app other than 100 and 101 are dropped;
+//! - 1xx answers of the app other than 100 and 101 are dropped, and an answer without a Date gets one;
+//! - trailers pass only if they are announced by `Trailer`, and toward a client that sent `TE: trailers`;
+//! - a client that shuts its sending side down behind its request counts as gone;
+//! - once an answer's head is through, a client whose kernel lives may take as long as it likes with the
+//!   rest of its own body;
 //! - a client that sent bytes behind its head and then leaves is noticed only when the app has answered or
 //!   a time limit has passed, since hyper does not read on while it holds bytes.
 
@@ -25,6 +29,7 @@ mod place;
 mod probe;
 mod rejection;
 mod service;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod trace;

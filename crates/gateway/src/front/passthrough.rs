@@ -21,8 +21,8 @@ use tracing::debug;
 use super::body::{RequestBody, ResponseBody, Stalled, Upload};
 use super::rejection::Rejection;
 use super::service::{AnswerBody, Front};
-use super::upstream::{DialFailure, Target, dial};
-use super::{forwarded, handshake, headers, trace};
+use super::upstream::{self, DialFailure, Target, dial};
+use super::{connection, forwarded, handshake, headers, trace};
 use crate::shared::Shared;
 
 /// How long an idle connection to the app is kept: shorter than the 5 s after which node closes one, since
@@ -40,6 +40,7 @@ pub(super) fn client(shared: &Arc<Shared>, target: &Arc<Target>) -> AppClient {
         .pool_max_idle_per_host(shared.config.upstream.pool_idle_max)
         .http1_preserve_header_case(true)
         .http1_max_headers(shared.config.limits.headers_max)
+        .http1_max_buf_size(connection::buffer_bytes_max(&shared.config.limits))
         .build(Connector { shared: Arc::clone(shared), target: Arc::clone(target) })
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn pass(
         }
     });
     let answered = tokio::select! {
-        answered = front.app.request(request) => answered,
+        answered = ask(&front.app, request) => answered,
         stalled = upload.stalled(front.shared.config.upstream.response_timeout) => {
             let reason = match stalled {
                 Stalled::Client => Rejection::BodyTimeout,
@@ -122,6 +123,34 @@ fn app_request(
     // Another protocol than WebSocket was not asked for at the app, so it can't be switched to.
     drop(hyper::upgrade::on(&mut request));
     request
+}
+
+/// Sends a request, and sends it once more when the app hung up without an answer and asking twice is as
+/// good as asking once (RFC 9110 section 9.2.2): as a rule the app had just closed an idle connection.
+async fn ask(app: &AppClient, request: Request<RequestBody>) -> Result<Response<Incoming>, legacy::Error> {
+    let again = is_repeatable(&request).then(|| repeated(&request));
+    match (app.request(request).await, again) {
+        (Err(error), Some(again)) if is_hang_up(&error) => app.request(again).await,
+        (answered, _) => answered,
+    }
+}
+
+fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    request.method().is_safe() && request.body().is_end_stream()
+}
+
+fn repeated(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut again = Request::new(RequestBody::empty());
+    again.method_mut().clone_from(request.method());
+    again.uri_mut().clone_from(request.uri());
+    again.headers_mut().clone_from(request.headers());
+    again.extensions_mut().clone_from(request.extensions());
+    again
+}
+
+fn is_hang_up(error: &legacy::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+    !error.is_connect() && source.is_some_and(|error| upstream::http_failure_of(error) == DialFailure::Reset)
 }
 
 /// hyper undoes chunked; a coding under it would reach the client without its name. 101 was not asked for.

@@ -21,7 +21,7 @@ use super::place::Place;
 use super::rejection::Rejection;
 use super::service::{AnswerBody, Front};
 use super::upstream::{self, DialFailure};
-use super::{forwarded, handshake, headers, trace};
+use super::{forwarded, handshake, headers, sockets, trace};
 use crate::relay::Established;
 use crate::shared::Shared;
 
@@ -182,7 +182,9 @@ fn into_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     // A copy: hyper's buffer would stay pinned as long as the session holds a byte of it.
     let early = Bytes::copy_from_slice(&parts.read_buf);
-    Some((parts.io.into_inner(), early))
+    let stream = parts.io.into_inner();
+    sockets::unwatch(&stream);
+    Some((stream, early))
 }
 
 /// The app's 101 as the client gets it: unchanged, but a 101 has no body (RFC 9110 section 8.6).

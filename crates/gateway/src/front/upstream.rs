@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use super::{connection, sockets};
 use crate::shared::Shared;
 
 /// Where the app listens.
@@ -100,7 +101,7 @@ impl Target {
     /// Opens a TCP connection without limit of time, and without counting it.
     pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((&*self.host, self.port)).await?;
-        stream.set_nodelay(true)?;
+        sockets::watch_app(&stream)?;
         Ok(stream)
     }
 }
@@ -143,7 +144,8 @@ pub(crate) async fn exchange(
     builder
         .preserve_header_case(true)
         .max_headers(limits.headers_max)
-        .max_header_size(limits.header_bytes_max);
+        .max_header_size(limits.header_bytes_max)
+        .max_buf_size(connection::buffer_bytes_max(limits));
     let (mut sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(|error| http_failure_of(&error))?;
     // It ends by itself: with the upgrade, with the end of a refusal's body, or when we drop the answer.
@@ -182,7 +184,8 @@ fn failure_of(error: &io::Error) -> DialFailure {
     }
 }
 
-fn http_failure_of(error: &hyper::Error) -> DialFailure {
+/// Names what went wrong between a connect and the head of an answer.
+pub(crate) fn http_failure_of(error: &hyper::Error) -> DialFailure {
     if error.is_parse() {
         return DialFailure::InvalidResponse;
     }

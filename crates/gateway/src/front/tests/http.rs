@@ -176,6 +176,34 @@ async fn an_app_that_is_down_slow_or_odd_is_said_so() {
 }
 
 #[tokio::test]
+async fn a_safe_request_into_a_connection_that_just_closed_is_sent_again() {
+    let app = App::start().await;
+    let gateway = Gateway::start(app.config()).await;
+    let mut client = gateway.request(GET).await;
+    let (mut first, _) = app.request().await;
+    first.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    client.answer().await;
+    client.send(GET).await;
+    first.head().await;
+    drop(first);
+    let (mut second, seen) = app.request().await;
+    assert!(seen.starts_with("GET /a%2Fb?c=d ") && seen.contains("X-CaSe: kept"), "{seen}");
+    second.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain").await;
+    assert_eq!(client.answer().await.1, "again");
+
+    // What might not bear it is not, and nothing is sent a third time.
+    for (request, times) in [("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", 1), (GET, 2)] {
+        let gateway = Gateway::start(app.config()).await;
+        let mut client = gateway.request(request).await;
+        for _ in 0..times {
+            drop(app.request().await);
+        }
+        let (head, body) = client.answer().await;
+        assert_eq!((status(&head), problem(&head, &body).as_str()), ("502", "app-invalid"), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_its_framing_is_a_400() {
     let app = App::start().await;
     let gateway = Gateway::start(app.config()).await;

@@ -1,0 +1,182 @@
+//! Serves the gateway's own HTTP, control API and ops: an accept loop with a cap and time limits around an
+//! axum router, since `axum::serve` has neither.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::config::Limits;
+use crate::problem::Problem;
+
+/// How long answers under way may take once the gateway finishes.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Pause after an accept that failed for want of files, so that the loop does not take the CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A client that takes no byte for this long is dropped; a dead reader must not keep a place.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// hyper refuses to work with less.
+const BUFFER_BYTES_MIN: usize = 8 * 1024;
+
+/// What is listened on.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Serves `router` on `listener` until `finish` is cancelled, then lets answers under way end.
+///
+/// At most `connections_max` connections at once; more are answered 503. Time and size of request heads are
+/// bounded by `limits`, as on the data port.
+pub(crate) async fn http_serve(
+    listener: Listener,
+    router: Router,
+    limits: &Limits,
+    connections_max: usize,
+    finish: CancellationToken,
+) {
+    let server = Arc::new(Server {
+        http: builder(limits),
+        router,
+        places: Arc::new(Semaphore::new(connections_max)),
+        finish,
+        cut: CancellationToken::new(),
+    });
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = server.finish.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(Socket::Tcp(stream)) => {
+                prepare(&stream);
+                server.take(&tasks, stream);
+            }
+            Ok(Socket::Unix(stream)) => server.take(&tasks, stream),
+            Err(error) if is_about_one_connection(&error) => debug!(%error, "gone before accept"),
+            Err(error) => {
+                warn!(%error, "can't accept connections to the gateway's own HTTP");
+                tokio::select! {
+                    () = server.finish.cancelled() => break,
+                    () = sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    if timeout(GRACE, tasks.wait()).await.is_err() {
+        server.cut.cancel();
+        tasks.wait().await;
+    }
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Socket::Tcp(stream)),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Socket::Unix(stream)),
+        }
+    }
+}
+
+struct Server {
+    http: http1::Builder,
+    router: Router,
+    places: Arc<Semaphore>,
+    /// Cancelled when answers under way may end, and nothing new begins.
+    finish: CancellationToken,
+    /// Cancelled when they have had their time.
+    cut: CancellationToken,
+}
+
+impl Server {
+    fn take<S>(self: &Arc<Server>, tasks: &TaskTracker, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + std::os::fd::AsFd + Unpin + Send + 'static,
+    {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => {
+                let server = Arc::clone(self);
+                tasks.spawn(async move { server.run(stream, place).await });
+            }
+            Err(_) => refuse(&stream),
+        }
+    }
+
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, place: OwnedSemaphorePermit) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = self.finish.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    outcome = connection.as_mut() => outcome,
+                    () = self.cut.cancelled() => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = outcome {
+            debug!(%error, "connection ended");
+        }
+        drop(place);
+    }
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.headers_max)
+        .max_header_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN))
+        .half_close(false);
+    builder
+}
+
+fn prepare(stream: &TcpStream) {
+    // Neither matters enough to refuse the connection.
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_STALL_MAX));
+}
+
+/// Answers 503 with one write and drops the connection.
+fn refuse<S: std::os::fd::AsFd>(stream: &S) {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "connections-max", "Too many connections");
+    let bytes = problem.detail("all connections to this port are taken").retry_after(1).into_last_bytes();
+    // The client may be gone already; there is nobody to tell then.
+    let _ = socket2::SockRef::from(stream).send(&bytes);
+}
+
+/// accept(2) also reports what befell a connection that waited in the queue.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
+}

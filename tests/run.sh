@@ -1,0 +1,266 @@
+#!/usr/bin/env bash
+# The one command that passes all tests. Run it with -h for the steps.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=$root/tests/.cache
+target=${CARGO_TARGET_DIR:-$root/target}
+export CARGO_TARGET_DIR=$target
+export PULSEGATE_BIN=$target/release/pulsegate
+# What the runners report is read by machine here.
+export CARGO_TERM_COLOR=never NO_COLOR=1
+unset FORCE_COLOR
+strict=${CI:-}
+LOG_LINES_SHOWN=400
+
+STEPS=(fmt clippy doc line deny nextest doctest build node python netns promtool)
+
+usage() {
+  cat <<'TEXT'
+usage: tests/run.sh [STEP…]     all steps, or only the named ones
+
+  fmt       cargo fmt --check
+  clippy    cargo clippy, all targets, warnings denied
+  doc       cargo doc, warnings denied
+  line      the registry and what is below it know no sockets and no WebSocket library
+  deny      cargo deny: licences, bans, sources (advisories need a network and are not part of this)
+  nextest   cargo nextest, the whole workspace
+  doctest   the examples in the docs
+  build     the release binary that the steps below run
+  node      npm ws, Chromium, Socket.IO
+  python    Python websockets, bad input, shutdown, configuration
+  netns     black holes between network namespaces (root)
+  promtool  promtool check metrics on a live scrape
+
+What a step needs and the machine lacks is installed when root (apt, npm, pip in a venv, cargo install).
+With CI=true a missing part is a failure; without, the step is skipped and says so.
+TEXT
+}
+
+passed=0
+failed=0
+skipped=()
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# --- what a step needs -------------------------------------------------------------------------------------
+
+apt_updated=
+apt_install() {
+  have apt-get && [[ $EUID -eq 0 ]] || return 1
+  if [[ -z $apt_updated ]]; then
+    apt-get update -qq >/dev/null || return 1
+    apt_updated=yes
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# need COMMAND PACKAGE: the command, from its Debian package if it is missing.
+need() {
+  have "$1" || apt_install "$2" || {
+    missing="$1 (Debian package $2)"
+    return 1
+  }
+}
+
+# need_cargo SUBCOMMAND: as a cargo subcommand, built from its released source.
+need_cargo() {
+  have "cargo-$1" || cargo install --locked --quiet "cargo-$1" || {
+    missing="cargo-$1 (cargo install --locked cargo-$1)"
+    return 1
+  }
+}
+
+need_binary() {
+  [[ -x $PULSEGATE_BIN ]] || cargo build --quiet --release -p pulsegate || {
+    missing="the release binary, which does not build"
+    return 1
+  }
+}
+
+need_node() {
+  need_binary && need node nodejs && need npm npm && need "${CHROMIUM_BIN:-chromium}" chromium || return 1
+  local stamp=$root/tests/node/node_modules/.package-lock.json
+  if [[ ! $stamp -nt $root/tests/node/package-lock.json ]]; then
+    (cd "$root/tests/node" && npm ci --silent --no-audit --no-fund) || {
+      missing="the npm packages of tests/node (npm ci)"
+      return 1
+    }
+  fi
+}
+
+need_python() {
+  need_binary && need python3 python3 || return 1
+  local wanted=$root/tests/python/requirements.txt
+  cmp -s "$wanted" "$cache/venv/requirements.txt" && return
+  python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv || {
+    missing="python3-venv"
+    return 1
+  }
+  {
+    python3 -m venv --clear "$cache/venv" &&
+      "$cache/venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted" &&
+      cp "$wanted" "$cache/venv/"
+  } || {
+    missing="the Python packages of tests/python/requirements.txt"
+    return 1
+  }
+}
+
+# The package would start a Prometheus server; only its checker is wanted, so only that is unpacked.
+need_promtool() {
+  if have promtool; then
+    export PROMTOOL=promtool
+    return
+  fi
+  export PROMTOOL=$cache/promtool
+  [[ -x $PROMTOOL ]] && return
+  {
+    mkdir -p "$cache" &&
+      { [[ $EUID -ne 0 ]] || apt-get update -qq >/dev/null; } &&
+      (cd "$scratch" && apt-get download -qq -o APT::Sandbox::User=root prometheus >/dev/null && dpkg-deb -x prometheus_*.deb prometheus) &&
+      cp "$scratch/prometheus/usr/bin/promtool" "$PROMTOOL"
+  } || {
+    missing="promtool (Debian package prometheus)"
+    return 1
+  }
+}
+
+need_netns() {
+  [[ $EUID -eq 0 ]] || {
+    missing="root, for network namespaces"
+    return 1
+  }
+  need ip iproute2 && need nft nftables && need node nodejs && need_python && need_node || return 1
+  local probe=pulsegate-$$-probe
+  if ! ip netns add "$probe" 2>/dev/null; then
+    missing="the right to make network namespaces"
+    return 1
+  fi
+  ip netns del "$probe"
+}
+
+needs_of() {
+  case $1 in
+    deny | nextest) need_cargo "$1" ;;
+    node) need_node ;;
+    python) need_python && need_node ;;
+    netns) need_netns ;;
+    promtool) need_python && need_node && need_promtool ;;
+    *) true ;;
+  esac
+}
+
+# --- the steps ---------------------------------------------------------------------------------------------
+
+step_fmt() { cargo fmt --all --check; }
+step_clippy() { cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; }
+step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items; }
+
+step_line() {
+  local tree found=0
+  tree=$(cargo tree --locked -p pulsegate-registry -e normal --prefix none)
+  grep -q '^pulsegate-registry ' <<<"$tree" || return 1
+  for crate in tokio mio socket2 hyper tungstenite tokio-tungstenite; do
+    if grep "^$crate " <<<"$tree"; then found=1; fi
+  done
+  return "$found"
+}
+
+# Offline it works on what is fetched, and it looks at the crates of every platform.
+step_deny() {
+  cargo fetch --quiet --locked && cargo deny --offline --log-level error check bans licenses sources
+}
+step_nextest() { cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level slow; }
+step_doctest() { cargo test --quiet --locked --workspace --doc; }
+step_build() { cargo build --quiet --locked --release -p pulsegate; }
+step_node() { (cd "$root/tests/node" && node --test --test-concurrency=1 --test-reporter=spec ./*.test.mjs); }
+step_python() { run_pytest python --ignore=python/test_promtool.py; }
+step_netns() { run_pytest netns; }
+step_promtool() { run_pytest python/test_promtool.py; }
+
+run_pytest() { (cd "$root/tests" && "$cache/venv/bin/python" -B -m pytest "$@"); }
+
+# --- running and counting ----------------------------------------------------------------------------------
+
+# sum REGEX FILE: adds up the one number that the expression captures, over all lines.
+sum() { sed -nE "s/$1/\1/p" "$2" | awk '{ total += $1 } END { print total + 0 }'; }
+
+# count STEP STATUS LOG: sets and adds `good` and `bad` as the runner reports them; a step without a count of its
+# own counts as one.
+count() {
+  good=0 bad=0
+  case $1 in
+    nextest)
+      good=$(sum '^ *Summary .* tests? run: ([0-9]+) passed.*' "$3")
+      bad=$(($(sum '^ *Summary .* ([0-9]+)(\/[0-9]+)? tests? run:.*' "$3") - good))
+      ;;
+    doctest)
+      good=$(sum '^test result:.* ([0-9]+) passed.*' "$3")
+      bad=$(sum '^test result:.* ([0-9]+) failed.*' "$3")
+      ;;
+    node)
+      good=$(sum '^ℹ pass ([0-9]+)$' "$3")
+      bad=$(sum '^ℹ fail ([0-9]+)$' "$3")
+      ;;
+    python | netns | promtool)
+      good=$(sum '^.*\b([0-9]+) passed.* in [0-9.]+s.*' "$3")
+      bad=$(($(sum '^.*\b([0-9]+) failed.* in [0-9.]+s.*' "$3") + $(sum '^.*\b([0-9]+) errors?.* in [0-9.]+s.*' "$3")))
+      ;;
+    *) [[ $2 -ne 0 ]] || good=1 ;;
+  esac
+  # A runner that died before it could count has failed all the same, and one that ran nothing proved nothing
+  # (only the docs may be without an example).
+  if [[ $bad -eq 0 ]] && { [[ $2 -ne 0 ]] || [[ $good -eq 0 && $1 != doctest ]]; }; then bad=1; fi
+  passed=$((passed + good))
+  failed=$((failed + bad))
+}
+
+run_step() {
+  local step=$1 start=$SECONDS log=$scratch/$1.log status=0
+  printf '\n== %s\n' "$step"
+  missing=
+  if ! needs_of "$step"; then
+    if [[ $strict == true ]]; then
+      failed=$((failed + 1))
+      printf -- '-- %s: FAILED, missing: %s\n' "$step" "$missing"
+    else
+      skipped+=("$step")
+      printf -- '-- %s: SKIPPED, missing: %s\n' "$step" "$missing"
+    fi
+    return
+  fi
+  "step_$step" </dev/null >"$log" 2>&1 || status=$?
+  count "$step" "$status" "$log"
+  if [[ $bad -ne 0 ]]; then tail -n "$LOG_LINES_SHOWN" "$log"; fi
+  printf -- '-- %s: %d passed, %d failed (%d s)\n' "$step" "$good" "$bad" $((SECONDS - start))
+}
+
+main() {
+  if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+    usage
+    return
+  fi
+  local step steps=("$@")
+  [[ ${#steps[@]} -gt 0 ]] || steps=("${STEPS[@]}")
+  for step in "${steps[@]}"; do
+    if [[ " ${STEPS[*]} " != *" $step "* ]]; then
+      printf 'no such step: %s\n\n' "$step" >&2
+      usage >&2
+      return 2
+    fi
+  done
+  have cargo || {
+    printf 'cargo is missing: install a Rust toolchain first (https://rustup.rs)\n' >&2
+    return 1
+  }
+  cd "$root"
+  for step in "${steps[@]}"; do run_step "$step"; done
+  if [[ ${#skipped[@]} -gt 0 ]]; then printf '\nSKIPPED steps: %s\n' "${skipped[*]}"; fi
+  printf '\n%d passed, %d failed\n' "$passed" "$failed"
+  [[ $failed -eq 0 ]]
+}
+
+main "$@"
