@@ -1,18 +1,20 @@
 //! `pulsegate demo`
 
 use super::exit::{self, Failure};
+use super::run::failure;
+use crate::demo::{self, DemoArgs, DemoError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where the demo's page listens; loopback only
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7080", env = "PULSEGATE_DEMO_LISTEN")]
-    listen: std::net::SocketAddr,
-    /// Liveness bounds: fast, balanced or battery
-    #[arg(long, default_value = "fast", env = "PULSEGATE_DEMO_PROFILE")]
-    profile: crate::config::Profile,
+    #[command(flatten)]
+    demo: DemoArgs,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<u8, Failure> {
-    let Arguments { listen, profile } = arguments;
-    Err(Failure::new(exit::FAILURE, format!("the demo on {listen} ({}) is not built yet", profile.name())))
+    match demo::run(arguments.demo).await {
+        Ok(()) => Ok(exit::OK),
+        Err(DemoError::Gateway(error)) => Err(failure(error)),
+        Err(error @ DemoError::Bind { .. }) => Err(Failure::new(exit::CANNOT_BIND, error.to_string())),
+        Err(error @ DemoError::App(_)) => Err(Failure::new(exit::FAILURE, error.to_string())),
+    }
 }

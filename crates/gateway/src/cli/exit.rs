@@ -8,6 +8,8 @@ pub(super) const FAILURE: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// The configuration is invalid.
 pub(super) const CONFIG_INVALID: u8 = 3;
+/// An address can't be listened on.
+pub(super) const CANNOT_BIND: u8 = 4;
 /// The app, or the server to ping, can't be reached.
 pub(super) const APP_UNREACHABLE: u8 = 5;
 /// The control API can't be reached.
