@@ -1,11 +1,9 @@
 //! The relay at its edges: ends that cross, peers that break off, pauses that must not hide a death.
 
-mod common;
-
 use std::io::Write;
 use std::time::Duration;
 
-use common::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
+use crate::kit::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{interval, timeout};
