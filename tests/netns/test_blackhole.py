@@ -16,8 +16,10 @@ BOUND_S = PING_INTERVAL_S + VERDICT_AFTER_S
 # What two busy cores may add between a verdict and a handler that runs.
 SLACK_S = 1.0
 
+NODE_APPS = TESTS / "node" / "apps"
 CLIENTS = {
-    "node ws": (["node", str(TESTS / "node" / "apps" / "client.mjs")], {"readyState": 1}),
+    "a page in Chromium": (["node", str(NODE_APPS / "browser.mjs")], {"readyState": 1}),
+    "node ws": (["node", str(NODE_APPS / "client.mjs")], {"readyState": 1}),
     "python websockets": ([sys.executable, str(TESTS / "netns" / "client.py")], {"state": "OPEN"}),
 }
 
@@ -109,7 +111,7 @@ def test_a_quiet_client_in_a_black_hole(world, gateway, chat, kind):
     assert "unreachable" in close["reason"]
     assert took <= BOUND_S + SLACK_S
     client.say("state")
-    assert CLIENTS[kind][1].items() <= client.event("state").items(), "the client still believes in its connection"
+    assert CLIENTS[kind][1].items() <= client.event("state").items(), "the client still believes: OPEN"
     assert_dead_client(world, session, "unreachable")
     world.still_talks(near, "nothing happened here")
     assert [one["id"] for one in world.gateway.sessions()] == [near_session]

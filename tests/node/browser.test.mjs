@@ -2,10 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
-import { launch, openChat, readyState, seen } from './lib/browser.mjs';
+import { launch, openChat, seen } from './lib/browser.mjs';
 import { scenario } from './lib/scenario.mjs';
 
-const OPEN = 1;
 const INTERVAL_MS = 1_000;
 const VERDICT_MS = 1_500;
 const FROZEN_MS = 1_500;
@@ -73,21 +72,4 @@ scenario('a stopped app is a 1013 for the page within the bound', async (kit) =>
   app.signal('SIGSTOP');
   const closed = await seen(page, ({ type }) => type === 'close', INTERVAL_MS + FROZEN_MS + SLACK_MS);
   assert.equal(closed.code, 1013);
-});
-
-scenario('the app is told that the network is dead while the page still believes in OPEN', async (kit) => {
-  const { app, gateway, context, page } = await chat(kit, SHORT);
-  await page.evaluate("ws.send('before')");
-  await seen(page, ({ data }) => data === 'before');
-  await context.setOffline(true);
-  const { code, reason } = await app.report(
-    ({ event }) => event === 'close', 'close', INTERVAL_MS + VERDICT_MS + SLACK_MS);
-  assert.equal(await readyState(page), OPEN);
-  assert.equal(code, 4408);
-  // The page's kernel goes on acknowledging: only the browser is cut off.
-  assert.match(reason, /frozen|unreachable/);
-  const ended = await gateway.sessionEnded();
-  assert.equal(ended.leg, 'client');
-  assert.match(ended.verdict, /last byte .*probes unanswered [3-9]/);
-  assert.equal(await readyState(page), OPEN, 'and nothing told it in the meantime');
 });

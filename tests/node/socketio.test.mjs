@@ -46,7 +46,8 @@ scenario('Socket.IO over polling alone', async (kit) => {
   assert.equal(socket.io.engine.transport.name, 'polling');
   assert.deepEqual(await gateway.sessions(), [], 'no WebSocket session was needed');
   socket.disconnect();
-  await app.report(({ event }) => event === 'disconnect', 'disconnect');
+  // Only then is the last poll answered; a gateway that stops waits for answers under way.
+  await app.report(({ event }) => event === 'transport closed', 'transport closed');
 });
 
 scenario('Socket.IO from polling to WebSocket', async (kit) => {

@@ -47,11 +47,11 @@ class Attack:
         threading.Thread(target=work, daemon=True).start()
 
     def ends(self, reason, client, app):
-        """Asserts what each side is told and what is counted; answers each Close so that the session ends."""
+        """Asserts what each side is told and what is counted; each side answers its Close and hangs up."""
         for name, stream, code in (("client", self.client, client), ("app", self.app, app)):
             got = stream.frame_of(CLOSE)
             assert got.close_code == code, f"{name}: {got}"
-            self.throw(stream, frame(CLOSE, got.payload, masked=not got.masked))
+            stream.hang_up(frame(CLOSE, got.payload, masked=not got.masked))
         assert self.gateway.session_ended()["reason"] == reason
         assert self.gateway.metric(ENDED, reason=reason) == 1
         assert self.gateway.metric("pulsegate_dead_peers_total") == 0
@@ -170,7 +170,8 @@ def test_a_million_tiny_fragments(attack):
     one.throw(one.client, frame(TEXT, b"x", fin=False) + frame(CONTINUATION, b"x", fin=False) * 1_000_000)
     assert one.client.frame_of(CLOSE).close_code in (POLICY, TOO_BIG)
     assert close.get(timeout=20).close_code == GOING_AWAY
-    one.client.close()
+    one.client.hang_up()
+    one.app.hang_up()
     assert one.gateway.session_ended()["reason"] == "limit"
     assert one.gateway.metric(ENDED, reason="limit") == 1
     one.good.check()
@@ -189,7 +190,8 @@ def test_a_flood_of_control_frames(attack, opcode):
     one.throw(one.client, frame(opcode, b"flood") * 50_000)
     assert one.client.frame_of(CLOSE).close_code == POLICY
     assert one.app.frame_of(CLOSE).close_code == GOING_AWAY
-    one.client.close()
+    one.client.hang_up()
+    one.app.hang_up()
     assert one.gateway.session_ended()["reason"] == "limit"
     one.good.check()
 
@@ -206,6 +208,7 @@ def test_a_frame_that_never_ends_is_cut(attack):
     one = attack({"limits.frame_timeout": "1s"})
     one.throw(one.client, frame(BINARY, b"x" * 10, claimed=1_000_000))
     assert one.client.frame_of(CLOSE).close_code in (POLICY, TOO_BIG)
-    one.client.close()
+    one.client.hang_up()
+    one.app.hang_up()
     assert one.gateway.session_ended()["reason"] == "limit"
     one.good.check()

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from kit.gateway import binary
+from kit.process import environment
 
 INVALID = 3
 
@@ -12,7 +13,7 @@ INVALID = 3
 def _run(config, *args):
     done = subprocess.run(
         [binary(), "run", "--config", str(config), "--upstream", "http://127.0.0.1:9", *args],
-        capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL, env=environment(),
     )
     return done.returncode, done.stderr
 

@@ -186,7 +186,7 @@ def test_a_reader_that_pauses_bounds_the_gateway_too(gateway):
         async with _app(push, compression=None) as (upstream, _):
             running = gateway(upstream)
             before = running.memory_peak_bytes()
-            async with connect(running.url(), compression=None, max_queue=1) as client:
+            async with connect(running.url(), compression=None, max_queue=1, close_timeout=0.5) as client:
                 await client.recv()
                 seen = -1
                 while seen != pushed:

@@ -23,7 +23,7 @@ use crate::config::Limits;
 use crate::problem::Problem;
 
 /// How long answers under way may take once the gateway finishes.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Pause after an accept that failed for want of files, so that the loop does not take the CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -179,4 +179,90 @@ fn refuse<S: std::os::fd::AsFd>(stream: &S) {
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use axum::body::Body;
+    use axum::routing::get;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::task::JoinHandle;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    async fn start(router: Router) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let finish = CancellationToken::new();
+        let (listener, done) = (Listener::Tcp(listener), finish.clone());
+        let limits = Config::default().limits;
+        let task = tokio::spawn(async move { http_serve(listener, router, &limits, 1, done).await });
+        (address, finish, task)
+    }
+
+    /// Sends a request; the connection stays open.
+    async fn ask(address: SocketAddr) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        let mut status = vec![0; 12];
+        timeout(PATIENCE, stream.read_exact(&mut status)).await.unwrap().unwrap();
+        (stream, String::from_utf8(status).unwrap())
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_cap_are_refused_until_one_leaves() {
+        let (address, _finish, _task) = start(Router::new().route("/", get(async || "hello"))).await;
+        let (first, status) = ask(address).await;
+        assert_eq!(status, "HTTP/1.1 200");
+        assert_eq!(ask(address).await.1, "HTTP/1.1 503");
+        drop(first);
+        let free = async { while ask(address).await.1 != "HTTP/1.1 200" {} };
+        timeout(PATIENCE, free).await.expect("the place is free again");
+    }
+
+    #[tokio::test]
+    async fn idle_connections_and_answers_without_end_do_not_keep_the_gateway() {
+        for endless in [false, true] {
+            let answer = async move || {
+                if !endless {
+                    return Body::from("hello");
+                }
+                let never = futures_util::stream::pending::<Result<&str, io::Error>>();
+                Body::from_stream(never)
+            };
+            let (address, finish, task) = start(Router::new().route("/", get(answer))).await;
+            let (_stream, status) = ask(address).await;
+            assert_eq!(status, "HTTP/1.1 200");
+            finish.cancel();
+            timeout(PATIENCE, task).await.expect("it stops").unwrap();
+            assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        }
+    }
+    #[tokio::test]
+    async fn an_answer_under_way_may_end_and_is_the_last() {
+        let (begun, end) = (CancellationToken::new(), CancellationToken::new());
+        let (begins, ends) = (begun.clone(), end.clone());
+        let answer = async move || {
+            begins.cancel();
+            ends.cancelled().await;
+            "hello"
+        };
+        let (address, finish, task) = start(Router::new().route("/", get(answer))).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        timeout(PATIENCE, begun.cancelled()).await.expect("the request is there");
+        finish.cancel();
+        // The listener goes before connections do: once it is gone, the connection knows as well.
+        let gone = async { while TcpStream::connect(address).await.is_ok() {} };
+        timeout(PATIENCE, gone).await.expect("nobody listens any more");
+        end.cancel();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("hello"), "{answer}");
+        timeout(PATIENCE, task).await.expect("it stops").unwrap();
+    }
 }

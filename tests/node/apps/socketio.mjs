@@ -10,6 +10,7 @@ const io = new Server(server);
 io.on('connection', (socket) => {
   report('connection', { transport: socket.conn.transport.name });
   socket.conn.on('upgrade', ({ name }) => report('upgrade', { transport: name }));
+  socket.conn.on('close', () => report('transport closed'));
   socket.on('shout', (text, bytes, answer) => answer(text.toUpperCase(), bytes));
   socket.on('disconnect', (reason) => report('disconnect', { reason }));
 });

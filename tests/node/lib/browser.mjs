@@ -31,7 +31,3 @@ export async function seen(page, matches, limit = 10_000) {
     undefined, { timeout: limit, polling: 20 });
   return handle.jsonValue();
 }
-
-export function readyState(page) {
-  return page.evaluate('ws.readyState');
-}

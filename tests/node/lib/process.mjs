@@ -9,6 +9,11 @@ const LINES_MAX = 5_000;
 const alive = new Set();
 process.on('exit', () => alive.forEach((child) => child.kill('SIGKILL')));
 
+/** Without `PULSEGATE_…`: the settings of a gateway under test are those that its test gives. */
+function environment() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PULSEGATE_')));
+}
+
 export class Process extends EventEmitter {
   #child;
   #exited;
@@ -17,10 +22,10 @@ export class Process extends EventEmitter {
   /** Every line that was JSON, parsed, with `seen_at` in milliseconds. */
   reports = [];
 
-  constructor(name, command, args, { env = {}, reportsOn = 'stdout' } = {}) {
+  constructor(name, command, args, { reportsOn = 'stdout' } = {}) {
     super();
     this.name = name;
-    this.#child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child = spawn(command, args, { env: environment(), stdio: ['pipe', 'pipe', 'pipe'] });
     alive.add(this.#child);
     this.#exited = once(this.#child, 'close').then(([code, signal]) => {
       alive.delete(this.#child);

@@ -6,12 +6,15 @@ from . import raw
 from .raw import TEXT, frame
 from .wait import WAIT_MAX_S, eventually
 
+# Where its page came from, for gateways that allow one origin only.
+ORIGIN = "https://shop.example"
+
 
 class GoodClient:
     """Echoes numbered messages in a thread until it is told to stop; any surprise is kept for `check`."""
 
     def __init__(self, gateway):
-        self._stream = raw.open_client(gateway, "/good")
+        self._stream = raw.open_client(gateway, "/good", [f"Origin: {ORIGIN}"])
         self.echoes = 0
         self._failure = None
         self._stop = threading.Event()

@@ -1,6 +1,7 @@
 """A child process that reports with one JSON object a line, and can't outlive its test."""
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -9,6 +10,11 @@ import time
 from .wait import WAIT_MAX_S
 
 _LINES_SHOWN = 60
+
+
+def environment():
+    """Without `PULSEGATE_…`: the settings of a gateway under test are those that its test gives."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PULSEGATE_")}
 
 
 class Process:
@@ -20,7 +26,8 @@ class Process:
         self.reports = []
         self._news = threading.Condition()
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            env=environment(),
         )
         self._readers = [
             threading.Thread(target=self._read, args=(stream, kind == reports_on), daemon=True)

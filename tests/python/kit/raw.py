@@ -120,6 +120,14 @@ class Stream:
             if got.opcode == PING:
                 self.send(frame(PONG, got.payload, masked=not got.masked))
 
+    def hang_up(self, last_words=b""):
+        """Says the last words, and no more; a peer that has already gone is no surprise."""
+        try:
+            self.send(last_words)
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
     def close(self):
         self.socket.close()
 

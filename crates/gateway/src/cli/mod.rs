@@ -2,6 +2,9 @@
 
 mod api;
 mod check;
+mod client;
+#[cfg(test)]
+mod commands_tests;
 mod completions;
 mod config;
 mod demo;
@@ -16,6 +19,8 @@ mod ping;
 mod run;
 mod sessions;
 mod settings;
+mod sse;
+mod table;
 mod version;
 
 use std::future::Future;

@@ -90,7 +90,7 @@ impl ControlListener {
 
 /// A socket's file, for as long as it is ours.
 #[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     /// Device and inode: another process may have put its own socket in this place meanwhile.
     identity: (u64, u64),

@@ -14,7 +14,7 @@ use super::Api;
 use super::events::event_id;
 use super::query::Params;
 use super::view::{rfc3339, seconds};
-use crate::config::{Bounds, Profile};
+use crate::config::{Bounds, Profile, show_duration};
 use crate::problem::Problem;
 use crate::shared::clock;
 
@@ -193,19 +193,18 @@ fn profile(profile: Profile) -> &'static str {
 
 /// The promise as a sentence.
 fn in_words(bounds: &Bounds) -> String {
-    let show = |time: Duration| humantime::format_duration(time).to_string();
-    let silence_max = show(bounds.silence_max());
-    let frozen = |who: &str, limit: Duration| {
+    let silence_max = show_duration(bounds.silence_max());
+    let frozen = |limit: Duration| {
         if limit == bounds.silence_max() {
             String::new()
         } else {
-            format!(" ({who} whose kernel still acknowledges: {})", show(limit))
+            format!(" (one whose kernel still acknowledges: {})", show_duration(limit))
         }
     };
     format!(
         "a silent client is declared dead within {silence_max}{}, a silent app within {silence_max}{}",
-        frozen("one", bounds.client_frozen_after),
-        frozen("one", bounds.app_frozen_after),
+        frozen(bounds.client_frozen_after),
+        frozen(bounds.app_frozen_after),
     )
 }
 

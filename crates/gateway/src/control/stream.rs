@@ -54,6 +54,7 @@ pub(super) async fn events(
     let wanted = Wanted {
         session: params.take("session", str::parse)?,
         names: params.take("type", names)?.unwrap_or_default(),
+        follow: params.take("follow", str::parse::<bool>)?.unwrap_or(true),
     };
     let asked = params.take("last_event_id", |id| Ok::<_, Infallible>(id.to_owned()))?;
     params.finish()?;
@@ -78,6 +79,8 @@ struct Wanted {
     session: Option<SessionId>,
     /// Empty: all.
     names: Vec<&'static str>,
+    /// Whether to wait for what is yet to happen.
+    follow: bool,
 }
 
 impl Wanted {
@@ -106,13 +109,16 @@ impl Reader {
         let now = *last.borrow();
         let boot = api.shared.feed.boot();
         let mut queue = VecDeque::new();
+        // The number before the oldest event that is kept.
+        let oldest = api.shared.feed.since(0, 0).missed;
         let position = match resume.as_deref().map(parse_id) {
-            None => now,
+            None if wanted.follow => now,
+            None => oldest,
             Some(Some((of, sequence))) if of == boot => sequence.min(now),
             // From another run of the gateway, or no id of ours at all: what is kept is all there is to give.
             Some(Some(_) | None) => {
                 queue.push_back(gap(None));
-                api.shared.feed.since(0, 0).missed
+                oldest
             }
         };
         // A client that loses its connection before the first event still knows where it was.
@@ -130,7 +136,8 @@ impl Reader {
         }
     }
 
-    /// Returns the next event, comments included; `None` when the gateway has finished.
+    /// Returns the next event, comments included; `None` when the gateway has finished, or all that is kept
+    /// was sent and the reader does not follow.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.queue.pop_front() {
@@ -141,7 +148,7 @@ impl Reader {
             if self.read() {
                 continue;
             }
-            if self.finish.is_cancelled() {
+            if self.finish.is_cancelled() || !self.wanted.follow {
                 return None;
             }
             tokio::select! {

@@ -107,7 +107,10 @@ impl Driver {
                     progress = taken > 0;
                     self.note_written(leg, taken, now);
                 }
-                Err(_) => return self.hang_up(leg, now),
+                Err(_) => {
+                    line.break_off();
+                    return true;
+                }
             }
         }
         let line = &mut self.lines[leg.index()];
@@ -126,7 +129,7 @@ impl Driver {
     /// Keeps the machine's stall clock: it runs while bytes wait and the socket takes none.
     pub(super) fn note_written(&mut self, leg: Leg, taken: usize, now: Instant) {
         if taken > 0 {
-            self.session.handle_write_progress(leg);
+            self.session.handle_written(leg, taken);
         }
         let line = &mut self.lines[leg.index()];
         let blocked = !line.outbox.is_empty();
@@ -266,8 +269,12 @@ impl Driver {
     /// Sets the timer to what is due next. It is only moved when it fires or is too late: a session that is
     /// busy would move it with every message.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let clocks =
-            self.lines.iter().filter(|line| line.reading).filter_map(|line| line.clock.poll_timeout());
+        // An end has its own limit, so the clocks of frames no longer count, nor may they wake us.
+        let clocks = self
+            .lines
+            .iter()
+            .filter(|line| line.reading && !self.session.is_closing())
+            .filter_map(|line| line.clock.poll_timeout());
         let due = clocks.chain(self.session.poll_timeout()).min();
         if self.timer.as_mut().poll(cx).is_ready() {
             self.shared.metrics.timer_lag(now.saturating_duration_since(self.timer_at));

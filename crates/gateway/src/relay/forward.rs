@@ -24,9 +24,15 @@ impl Driver {
     /// A peer is read only while the other one takes what it sends: that is all the back-pressure there is.
     /// Only the read is gated, never the writes and timers of the same leg.
     pub(super) fn read(&mut self, leg: Leg, cx: &mut Context<'_>, now: Instant) -> bool {
-        let open = self.lines[leg.other().index()].outbox.is_empty() || !self.session.is_forwarding(leg);
-        self.note_gate(leg, open, now);
-        if !open {
+        if self.lines[leg.index()].input_over {
+            return false;
+        }
+        let other = &self.lines[leg.other().index()];
+        let waiting = !other.outbox.is_empty() && self.session.is_forwarding(leg);
+        // A frame of our own that waits for the flush of this same poll is no pause.
+        let paused = waiting && other.blocked;
+        self.note_gate(leg, !paused, now);
+        if waiting {
             return false;
         }
         with_buffer(|buffer| {
@@ -42,7 +48,7 @@ impl Driver {
             }
             let fresh = unfilled.filled().len();
             if fresh == 0 {
-                return self.hang_up(leg, now);
+                return self.end_input(leg, now);
             }
             line.kept = Vec::new();
             self.session.handle_bytes(leg, now);
@@ -61,6 +67,16 @@ impl Driver {
         let mut bytes = early.to_vec();
         self.session.handle_bytes(leg, now);
         self.take(leg, &mut bytes, early.len(), &mut cx, now);
+    }
+
+    /// The peer sends no more; returns true, since that changes something.
+    fn end_input(&mut self, leg: Leg, now: Instant) -> bool {
+        let line = &mut self.lines[leg.index()];
+        if line.broken || line.finished || !self.session.handle_input_over(leg) {
+            return self.hang_up(leg, now);
+        }
+        line.input_over = true;
+        true
     }
 
     fn note_gate(&mut self, leg: Leg, open: bool, now: Instant) {
@@ -117,16 +133,15 @@ impl Driver {
             return;
         }
         let line = &mut self.lines[to.index()];
-        let Some(stream) = &mut line.stream else { return };
+        let Some(stream) = line.stream.as_mut().filter(|_| !line.broken) else { return };
         match line.outbox.write(stream, bytes, cx) {
             Ok(taken) => {
                 line.within_frame = !between_frames;
                 line.settle_pong();
                 self.note_written(to, taken, now);
             }
-            Err(_) => {
-                self.hang_up(to, now);
-            }
+            // Not the end yet: what it sent before (its Close, say) may still wait to be read.
+            Err(_) => line.break_off(),
         }
     }
 

@@ -29,6 +29,12 @@ pub(super) struct Line {
     /// The answer to this peer's latest ping, when it could not be written at once. Older ones need none
     /// (RFC 6455 section 5.5.3), so this is all that a flood can pile up.
     pub(super) pong_due: Option<Box<[u8]>>,
+    /// Writing failed. What the peer sent before it broke off is still read.
+    pub(super) broken: bool,
+    /// The peer has sent FIN behind its Close frame: it still gets its answer.
+    pub(super) input_over: bool,
+    /// Our Close frame is on its way: nothing may follow it (RFC 6455 section 5.5.1).
+    pub(super) closed: bool,
     /// FIN follows what waits in the outbox.
     pub(super) finishing: bool,
     pub(super) finished: bool,
@@ -65,6 +71,9 @@ impl Line {
             outbox: Outbox::default(),
             within_frame: false,
             pong_due: None,
+            broken: false,
+            closed: false,
+            input_over: false,
             finishing: false,
             finished: false,
             reading: true,
@@ -100,17 +109,28 @@ impl Line {
 
     /// Puts a Close frame behind what waits; returns whether one could be put there at all.
     pub(super) fn push_close(&mut self, frame: Option<&CloseFrame>) -> bool {
-        if self.within_frame || self.finishing {
+        if self.within_frame || self.finishing || self.broken {
             return false;
         }
         let mask = self.mask();
         self.outbox.push_close(frame, mask);
+        self.closed = true;
         true
     }
 
     /// Returns whether a control frame put into the outbox now would reach the socket at once.
     pub(super) fn takes_control(&self) -> bool {
-        !self.within_frame && !self.finishing && self.outbox.is_empty() && self.stream.is_some()
+        let open = self.stream.is_some() && !self.broken && !self.closed && !self.finishing;
+        open && !self.within_frame && self.outbox.is_empty()
+    }
+
+    /// Gives up writing: nothing that waits can go out any more. The next read that finds nothing tells of
+    /// the end.
+    pub(super) fn break_off(&mut self) {
+        self.broken = true;
+        self.outbox = Outbox::default();
+        self.pong_due = None;
+        self.blocked = false;
     }
 
     /// Drops the connection; with `reset` the peer's kernel gets RST and ours frees all buffers at once.

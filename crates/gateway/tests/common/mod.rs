@@ -21,6 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A gateway that runs in this process.
 pub(crate) struct Running {
     pub(crate) data: SocketAddr,
+    pub(crate) ops: SocketAddr,
     pub(crate) stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -37,10 +38,10 @@ impl Running {
         config.drain.window = Duration::from_millis(50);
         change(&mut config);
         let gateway = Gateway::bind(config).await.unwrap();
-        let data = gateway.addresses().data;
+        let (data, ops) = (gateway.addresses().data, gateway.addresses().ops);
         let stop = CancellationToken::new();
         let task = tokio::spawn(gateway.run(stop.clone(), CancellationToken::new()));
-        Running { data, stop, task }
+        Running { data, ops, stop, task }
     }
 
     /// Stops the gateway and waits for its end.

@@ -49,6 +49,8 @@ pub(super) struct LegEnd {
     pub(super) close_sent: bool,
     /// Its Close frame came.
     pub(super) close_received: bool,
+    /// Its FIN came behind its Close frame.
+    pub(super) input_over: bool,
     /// FIN is to be sent to it.
     pub(super) finish: bool,
     /// Nothing of it counts any more: it broke the protocol.

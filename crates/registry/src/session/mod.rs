@@ -51,7 +51,8 @@ pub struct Session {
     legs: [LegEnd; 2],
     /// Set from the first sign of an end on.
     closing: Option<Closing>,
-    note: Option<Note>,
+    /// Per leg: both may have something to tell in one turn.
+    notes: [Option<Note>; 2],
 }
 
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Session {
             Detector::new(limits.client, seed, now),
             Detector::new(limits.app, seed.rotate_left(32) ^ 1, now),
         ];
-        Session { limits, detectors, legs: Default::default(), closing: None, note: None }
+        Session { limits, detectors, legs: Default::default(), closing: None, notes: [None, None] }
     }
 
     /// Takes note that bytes came from `leg`.
@@ -92,6 +93,14 @@ impl Session {
             Ending { reason: EndReason::Closed, leg: Some(leg), close: frame, detail: None, verdict: None },
             now,
         );
+    }
+
+    /// Takes note that a peer sent FIN. Returns whether it is to be kept for the answer to its Close frame
+    /// (RFC 6455 section 7.1.1: a side that has shut down its output may still read); if not, it has hung up.
+    pub fn handle_input_over(&mut self, leg: Leg) -> bool {
+        let end = &mut self.legs[leg.index()];
+        end.input_over = end.close_received;
+        end.input_over
     }
 
     /// Takes note that a peer's connection ended without a Close frame, by FIN or RST, or after one.
@@ -126,7 +135,7 @@ impl Session {
     /// peer, so its own FIN is not waited for.
     pub fn handle_finished(&mut self, leg: Leg) {
         let end = &mut self.legs[leg.index()];
-        end.done |= end.close_sent && end.close_received;
+        end.done |= end.input_over || (end.close_sent && end.close_received);
     }
 
     /// Takes note that a peer broke RFC 6455 or a limit: it is closed with the violation's code, the other
@@ -171,7 +180,7 @@ impl Session {
         if reading {
             detector.handle_resume(now)
         } else {
-            detector.handle_rest()
+            detector.handle_rest(now)
         }
         self.collect(leg, now);
     }
@@ -181,9 +190,9 @@ impl Session {
         self.detectors[leg.index()].handle_write_blocked(now);
     }
 
-    /// Takes note that the socket of `leg` took bytes.
-    pub fn handle_write_progress(&mut self, leg: Leg) {
-        self.detectors[leg.index()].handle_write_progress();
+    /// Takes note that the socket of `leg` took `bytes`.
+    pub fn handle_written(&mut self, leg: Leg, bytes: usize) {
+        self.detectors[leg.index()].handle_written(bytes);
     }
 
     /// Returns whether [`handle_timeout`](Session::handle_timeout) at `now` should be given the kernel's view
@@ -216,7 +225,7 @@ impl Session {
     pub fn poll_order(&mut self, leg: Leg) -> Option<Order> {
         let end = &mut self.legs[leg.index()];
         // RFC 6455 section 7.1.1: the server closes the TCP connection first, and toward the client we are it.
-        if leg == Leg::Client && end.close_sent && end.close_received {
+        if (leg == Leg::Client || end.input_over) && end.close_sent && end.close_received {
             end.finish = true;
         }
         end.poll_order()
@@ -224,7 +233,7 @@ impl Session {
 
     /// Returns the next thing to tell.
     pub fn poll_note(&mut self) -> Option<Note> {
-        self.note.take()
+        self.notes.iter_mut().find_map(Option::take)
     }
 
     /// Returns when [`handle_timeout`](Session::handle_timeout) has something to do.
@@ -288,7 +297,7 @@ impl Session {
 
     fn collect(&mut self, leg: Leg, now: Instant) {
         let Some(event) = self.detectors[leg.index()].poll_event() else { return };
-        self.note = Some(match event {
+        self.notes[leg.index()] = Some(match event {
             Event::Suspected => Note::Suspected(leg),
             Event::Recovered => Note::Recovered(leg),
             Event::Withheld => Note::Withheld(leg),

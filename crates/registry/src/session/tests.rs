@@ -179,3 +179,23 @@ fn the_first_sign_of_an_end_decides_its_reason() {
     assert_eq!(session.poll_order(Leg::Client), Some(Order::Finish));
     assert_eq!(session.poll_order(Leg::App), None);
 }
+
+#[test]
+fn what_both_legs_have_to_tell_is_told() {
+    let (mut session, start) = start();
+    let mut now = start;
+    while !Leg::BOTH.iter().all(|leg| session.detector(*leg).is_suspect()) {
+        now = session.poll_timeout().expect("an open session waits for something").max(now);
+        session.handle_timeout(now, [None; 2]);
+        for leg in Leg::BOTH {
+            session.poll_probe(leg, now);
+        }
+    }
+    while session.poll_note().is_some() {}
+    for leg in Leg::BOTH {
+        session.handle_bytes(leg, now);
+    }
+    assert_eq!(session.poll_note(), Some(Note::Recovered(Leg::Client)));
+    assert_eq!(session.poll_note(), Some(Note::Recovered(Leg::App)));
+    assert_eq!(session.poll_note(), None);
+}

@@ -1,0 +1,172 @@
+//! The answers obey the promise in `docs/openapi.json`, and every route is in it.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use http::header::{ALLOW, CONTENT_TYPE};
+use pulsegate_core::Leg;
+use serde_json::{Value as Json, json};
+
+use super::kit::*;
+use crate::control::{OPENAPI, routes};
+use crate::feed::What;
+
+fn promise() -> Json {
+    serde_json::from_str(OPENAPI).unwrap()
+}
+
+/// Checks a value against a schema of the file.
+#[track_caller]
+fn obeys(schema: &Json, value: &Json, what: &str) {
+    let mut whole = schema.clone();
+    whole["components"] = promise()["components"].clone();
+    let validator = jsonschema::draft202012::new(&whole).unwrap();
+    let faults: Vec<_> =
+        validator.iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+    assert!(faults.is_empty(), "{what}: {faults:#?}\n{value:#}");
+}
+
+/// Checks an answer against what the file says about its path, method and status.
+#[track_caller]
+fn answer_obeys(path: &str, method: &Method, answer: &Answer) {
+    let (what, status) = (format!("{method} {path} {}", answer.status), answer.status.as_str());
+    let operation = &promise()["paths"][path][method.as_str().to_lowercase()];
+    let promised = &operation["responses"][status];
+    assert!(promised.is_object(), "{what} is not in the file");
+    let Some(content) = promised.get("content") else {
+        assert!(answer.body.is_empty(), "{what} has a body");
+        return;
+    };
+    let kind = answer.headers[CONTENT_TYPE].to_str().unwrap();
+    assert!(content[kind].is_object(), "{what} is {kind}");
+    obeys(&content[kind]["schema"], &answer.json, &what);
+}
+
+#[tokio::test]
+async fn every_answer_obeys_the_file() {
+    let dir = TempDir::new();
+    let token = secret(&dir.path(""));
+    let kit = Kit::with(|config| config.control.feeds_max = 1, Some(token)).await;
+    let bearer = ("authorization", "Bearer 0123456789abcdef");
+    let live = kit.open(&[("user", "7"), ("room", "a")]);
+    let dead = [kit.open(&[]), kit.open(&[])];
+    kit.end(&dead[0], unreachable());
+    kit.end(&dead[1], cut());
+    let _feed = kit.send(Method::GET, "/v1/events", &[bearer]).await;
+    let one = "/v1/sessions/{id}";
+    let unknown = "0".repeat(26);
+    let (get, delete) = (Method::GET, Method::DELETE);
+    let mut seen = BTreeSet::new();
+    for (method, path, at, status) in [
+        (&get, "/v1/sessions", "/v1/sessions?limit=1".to_owned(), 200),
+        (&get, "/v1/sessions", "/v1/sessions?limit=x".into(), 400),
+        (&get, one, format!("/v1/sessions/{}", live.id()), 200),
+        (&get, one, format!("/v1/sessions/{}?x=y", live.id()), 400),
+        (&get, one, format!("/v1/sessions/{unknown}"), 404),
+        (&get, one, format!("/v1/sessions/{}", dead[0].id()), 410),
+        (&get, one, format!("/v1/sessions/{}", dead[1].id()), 410),
+        (&delete, one, format!("/v1/sessions/{}?code=1", live.id()), 400),
+        (&delete, one, format!("/v1/sessions/{unknown}"), 404),
+        (&delete, one, format!("/v1/sessions/{}", dead[0].id()), 410),
+        (&delete, one, format!("/v1/sessions/{}", live.id()), 204),
+        (&get, "/v1/events", "/v1/events?type=x".into(), 400),
+        (&get, "/v1/events", "/v1/events".into(), 503),
+        (&get, "/v1/stats", "/v1/stats".into(), 200),
+        (&get, "/v1/config", "/v1/config".into(), 200),
+        (&get, "/openapi.json", "/openapi.json".into(), 200),
+    ] {
+        let answer = kit.ask(method.clone(), &at, &[bearer]).await;
+        assert_eq!(answer.status, status, "{at}");
+        answer_obeys(path, method, &answer);
+        seen.insert((path, method.as_str(), status));
+        for (header, status) in
+            [(("host", "evil.example"), 403), (("origin", "null"), 403), (("x", "y"), 401)]
+        {
+            let refused = kit.ask(method.clone(), &at, &[header]).await;
+            assert_eq!(refused.status, status, "{at} {header:?}");
+            answer_obeys(path, method, &refused);
+        }
+    }
+    // The stream has a test of its own; the cap on connections needs no answer of the router's.
+    let all = operations();
+    let open: Vec<_> = all
+        .iter()
+        .filter(|(path, method, status)| {
+            !seen.contains(&(path.as_str(), method.as_str(), *status)) && ![401, 403, 503].contains(status)
+        })
+        .collect();
+    let config = ("/v1/config".to_owned(), "GET".to_owned(), 400);
+    let stats = ("/v1/stats".to_owned(), "GET".to_owned(), 400);
+    let events = ("/v1/events".to_owned(), "GET".to_owned(), 200);
+    assert_eq!(open, [&config, &events, &stats], "answers of the file that nothing asked for");
+}
+
+/// Path, method and status of every answer in the file.
+fn operations() -> BTreeSet<(String, String, u16)> {
+    let mut all = BTreeSet::new();
+    for (path, item) in promise()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            for status in operation["responses"].as_object().unwrap().keys() {
+                all.insert((path.clone(), method.to_uppercase(), status.parse().unwrap()));
+            }
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn every_event_obeys_the_file() {
+    let kit = Kit::new().await;
+    let session = kit.open(&[("user", "7")]);
+    let id = session.id();
+    kit.shared.feed.publish(What::SessionSuspect { id, leg: Leg::App });
+    kit.shared.feed.publish(What::SessionRecovered { id, leg: Leg::App });
+    kit.shared.feed.publish(What::SessionDead { id, leg: Leg::Client, verdict: Box::new(verdict()) });
+    kit.end(&session, unreachable());
+    let other = kit.open(&[]);
+    kit.end(&other, cut());
+    kit.shared.feed.publish(What::DrainStarted { sessions: 1 });
+    kit.shared.feed.publish(What::DrainFinished { left: 1 });
+    let answer = kit.get("/v1/events?follow=false&last_event_id=0-0").await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let promise = promise();
+    let schema =
+        &promise["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]["schema"];
+    let mut types = BTreeSet::new();
+    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        let data: Json = serde_json::from_str(data).unwrap();
+        obeys(schema, &data, "an event");
+        types.insert(data["type"].as_str().unwrap().to_owned());
+    }
+    let promised = promise["components"]["schemas"]["Event"]["oneOf"].as_array().unwrap();
+    assert_eq!(types.len(), promised.len(), "{types:?}");
+}
+
+#[tokio::test]
+async fn the_file_and_the_router_know_the_same_routes() {
+    let promise = promise();
+    assert_eq!(promise["openapi"], "3.1.0");
+    let promised = promise["paths"].as_object().unwrap();
+    let routed: BTreeSet<_> = routes().into_iter().map(|(path, _)| path.to_owned()).collect();
+    assert_eq!(routed, promised.keys().cloned().collect());
+    let kit = Kit::new().await;
+    let known = json!(problem_types(&promise));
+    for (path, item) in promised {
+        let mut methods: BTreeSet<_> =
+            item.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
+        // HTTP asks for it wherever there is GET.
+        methods.insert("HEAD".into());
+        let answer = kit.ask(Method::PATCH, &path.replace("{id}", "x"), &[]).await;
+        assert_eq!(answer.problem(405), "method-not-allowed");
+        let allow = answer.headers[ALLOW].to_str().unwrap();
+        assert_eq!(allow.split(',').map(str::to_owned).collect::<BTreeSet<_>>(), methods, "{path}");
+        assert!(known.as_array().unwrap().contains(&answer.json["type"]));
+        obeys(&json!({ "$ref": "#/components/schemas/ProblemMethodNotAllowed" }), &answer.json, path);
+    }
+    let answer = kit.get("/nowhere").await;
+    obeys(&json!({ "$ref": "#/components/schemas/ProblemNotFound" }), &answer.json, "404");
+}
+
+fn problem_types(promise: &Json) -> Vec<Json> {
+    promise["components"]["schemas"]["Problem"]["properties"]["type"]["enum"].as_array().unwrap().clone()
+}

@@ -1,0 +1,197 @@
+//! The relay at its edges: ends that cross, peers that break off, pauses that must not hide a death.
+
+mod common;
+
+use std::io::Write;
+use std::time::Duration;
+
+use common::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{interval, timeout};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A gateway with a client and an app that are both bare sockets behind their handshakes.
+async fn bare_pair(change: impl FnOnce(&mut pulsegate::config::Config)) -> (Running, TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(listener.local_addr().unwrap(), change).await;
+    let app = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let key = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key").then(|| &line[18..]))
+            .unwrap();
+        let accept = derive_accept_key(key.trim().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream
+    };
+    let (client, app) = tokio::join!(raw_client(gateway.data), app);
+    client.set_nodelay(true).unwrap();
+    app.set_nodelay(true).unwrap();
+    (gateway, client, app)
+}
+
+/// An unmasked frame, as an app sends it.
+fn app_frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
+    let mut wire = vec![first_byte, payload.len() as u8];
+    assert!(payload.len() <= 125, "a short frame is expected");
+    wire.extend_from_slice(payload);
+    wire
+}
+
+async fn read_rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end in time").unwrap();
+    rest
+}
+
+#[tokio::test]
+async fn a_client_that_pings_often_does_not_hide_a_frozen_app() {
+    let (_gateway, mut client, _app) = bare_pair(|config| {
+        config.liveness.ping_interval = Some(SHORT);
+        config.liveness.verdict_after = Some(SHORT);
+        config.liveness.app_frozen_after = SHORT * 2;
+    })
+    .await;
+    let mut pace = interval(SHORT / 10);
+    let told = async {
+        loop {
+            pace.tick().await;
+            if client.write_all(&frame(0x89, b"me")).await.is_err() {
+                panic!("the client is cut");
+            }
+            loop {
+                match read_frame(&mut client).await {
+                    (0x8a, _) => break,
+                    (0x89, probe) => client.write_all(&frame(0x8a, &probe)).await.unwrap(),
+                    (0x88, payload) => return u16::from_be_bytes([payload[0], payload[1]]),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    };
+    assert_eq!(timeout(SHORT * 10, told).await.expect("a verdict in time"), 1013);
+}
+
+/// This runtime has one thread: the gateway sees nothing until the test awaits, then all at once.
+#[tokio::test]
+async fn the_last_words_of_an_app_that_cuts_its_line_reach_a_client_that_is_talking() {
+    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    client.write_all(&frame(0x81, b"hardly read")).await.unwrap();
+    timeout(PATIENCE, app.read_u8()).await.unwrap().unwrap();
+    let mut app_now = app.into_std().unwrap();
+    let mut client_now = client.into_std().unwrap();
+    client_now.write_all(&frame(0x81, b"into the void")).unwrap();
+    app_now.write_all(&app_frame(0x81, b"last words")).unwrap();
+    app_now.write_all(&app_frame(0x88, b"\x0f\xa1bye")).unwrap();
+    // Bytes that it has not read make its kernel send RST.
+    drop(app_now);
+    client = TcpStream::from_std(client_now).unwrap();
+    assert_eq!(read_frame(&mut client).await, (0x81, b"last words".to_vec()));
+    assert_eq!(read_frame(&mut client).await, (0x88, b"\x0f\xa1bye".to_vec()));
+}
+
+#[tokio::test]
+async fn waiting_for_an_end_within_a_frame_costs_no_processor_time() {
+    let (gateway, mut client, mut app) = bare_pair(|config| {
+        config.limits.frame_timeout = SHORT / 3;
+        config.limits.frame_rate_min = 1;
+        config.limits.close_timeout = SHORT * 2;
+    })
+    .await;
+    let mut begun = frame(0x82, &[7; 100]);
+    begun.truncate(50);
+    client.write_all(&begun).await.unwrap();
+    app.read_exact(&mut vec![0; begun.len()]).await.unwrap();
+    // The app closes, the client goes on with neither frame nor Close until the limit cuts it.
+    app.write_all(&app_frame(0x88, b"\x03\xe8")).await.unwrap();
+    assert_eq!(read_frame(&mut client).await, (0x88, b"\x03\xe8".to_vec()));
+    assert_eq!(read_rest(&mut client).await, b"");
+    let fired = timer_fires(&gateway).await;
+    assert!((1..50).contains(&fired), "the timer fired {fired} times");
+}
+
+async fn timer_fires(gateway: &Running) -> u64 {
+    let mut scrape = TcpStream::connect(gateway.ops).await.unwrap();
+    scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let text = String::from_utf8(read_rest(&mut scrape).await).unwrap();
+    let line = text.lines().find(|line| line.starts_with("pulsegate_timer_lag_seconds_count"));
+    line.and_then(|line| line.split(' ').next_back()).expect("the series").trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn nothing_follows_our_close_frame() {
+    let (app, mut seen) = echo_app().await;
+    let gateway = Running::start(app, |_| {}).await;
+    let mut client = raw_client(gateway.data).await;
+    assert_eq!(next(&mut seen).await, Seen::Open);
+    gateway.stop.cancel();
+    assert_eq!(read_frame(&mut client).await.0, 0x88);
+    client.write_all(&frame(0x89, b"late")).await.unwrap();
+    client.write_all(&frame(0x81, b"late")).await.unwrap();
+    client.write_all(&frame(0x88, b"\x03\xf4")).await.unwrap();
+    assert_eq!(read_rest(&mut client).await, b"");
+    assert!(matches!(next(&mut seen).await, Seen::Close(Some((1012, _)))));
+}
+
+#[tokio::test]
+async fn data_and_close_and_end_at_once_arrive_whole_at_a_slow_client() {
+    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    let mut wire = Vec::new();
+    for n in 0..20_000u32 {
+        wire.extend(app_frame(0x82, &[&n.to_be_bytes()[..], &[7; 100]].concat()));
+    }
+    wire.extend(app_frame(0x88, b"\x0f\xa1bye"));
+    let expected = wire.clone();
+    tokio::spawn(async move {
+        app.write_all(&wire).await.unwrap();
+        app.shutdown().await.unwrap();
+        let _ = app.read_to_end(&mut Vec::new()).await;
+    });
+    let mut got = vec![0; expected.len()];
+    timeout(PATIENCE, client.read_exact(&mut got)).await.unwrap().unwrap();
+    assert!(got == expected, "what arrived is not what was sent");
+    client.write_all(&frame(0x88, b"\x0f\xa1bye")).await.unwrap();
+    assert_eq!(read_rest(&mut client).await, b"");
+}
+
+#[tokio::test]
+async fn closes_that_cross_each_reach_the_other_side() {
+    let (_gateway, client, app) = bare_pair(|_| {}).await;
+    let (mut client, mut app) = (client.into_std().unwrap(), app.into_std().unwrap());
+    client.write_all(&frame(0x88, b"\x0b\xb9client")).unwrap();
+    app.write_all(&app_frame(0x88, b"\x0b\xbaapp")).unwrap();
+    let (mut client, mut app) = (TcpStream::from_std(client).unwrap(), TcpStream::from_std(app).unwrap());
+    assert_eq!(read_frame(&mut client).await, (0x88, b"\x0b\xbaapp".to_vec()));
+    assert_eq!(read_rest(&mut client).await, b"");
+    let first = timeout(PATIENCE, app.read_u8()).await.unwrap().unwrap();
+    assert_eq!(first, 0x88);
+    drop(app);
+}
+
+#[tokio::test]
+async fn a_client_that_shuts_down_its_side_behind_its_close_still_gets_the_answer() {
+    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    client.write_all(&frame(0x88, b"\x03\xe8")).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut close = [0; 8];
+    timeout(PATIENCE, app.read_exact(&mut close)).await.unwrap().unwrap();
+    assert_eq!(close[0], 0x88);
+    app.write_all(&app_frame(0x81, b"one more")).await.unwrap();
+    app.write_all(&app_frame(0x88, b"\x03\xe8")).await.unwrap();
+    assert_eq!(read_frame(&mut client).await, (0x81, b"one more".to_vec()));
+    assert_eq!(read_frame(&mut client).await, (0x88, b"\x03\xe8".to_vec()));
+    assert_eq!(read_rest(&mut client).await, b"");
+    assert_eq!(read_rest(&mut app).await, b"");
+}

@@ -1,0 +1,179 @@
+//! Probes that are out, and the verdict on a peer that answers none of them.
+
+use std::time::{Duration, Instant};
+
+use pulsegate_core::Cause;
+
+use super::{Detector, Event, Phase, PongHabit, ProbeId, WITHHELD_MAX};
+use crate::verdict::KernelView;
+
+/// A verdict needs this many unanswered probes.
+pub(super) const PROBES_MIN: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probing {
+    pub(super) since: Instant,
+    pub(super) count: u32,
+    /// When the next probe is due; `None`: it waits for a place between two frames.
+    pub(super) next_at: Option<Instant>,
+    pub(super) gap: Duration,
+    pub(super) suspected: bool,
+    pub(super) verdict_at: Instant,
+    pub(super) withheld: u32,
+    /// Bytes that went before the first of these probes.
+    pub(super) position: u64,
+    /// How many bytes the peer's kernel had taken at the last look.
+    pub(super) delivered: Option<u64>,
+}
+
+/// The first probe waits for a place between two frames. Meanwhile only the kernel can tell of a dead path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) look_at: Instant,
+    /// From here on bytes were in flight, and no acknowledgement came.
+    pub(super) in_flight_since: Option<Instant>,
+}
+
+impl Detector {
+    /// Returns the probe to write, if one is due. Call it only where a control frame may be written now; the
+    /// clock of the verdict starts with the first.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeId> {
+        match self.phase {
+            _ if self.resting_since.is_some() => None,
+            Phase::Due(_) => {
+                let gap = self.timeout();
+                self.phase = Phase::Probing(Probing {
+                    since: now,
+                    count: 1,
+                    next_at: Some(now + gap),
+                    gap,
+                    suspected: false,
+                    verdict_at: now + self.limits.verdict_after,
+                    withheld: 0,
+                    position: self.written,
+                    delivered: None,
+                });
+                Some(self.sent.push(now))
+            }
+            Phase::Probing(ref mut probing) if probing.next_at.is_none() => {
+                probing.count = probing.count.saturating_add(1);
+                // Gaps double; a silence that outlasts `verdict_after` (frozen, never pongs) is probed on,
+                // so that the kernel has something unacknowledged to judge by.
+                probing.gap = (probing.gap * 2).min(self.limits.verdict_after / 2);
+                probing.next_at = Some(now + probing.gap);
+                Some(self.sent.push(now))
+            }
+            Phase::Quiet { .. } | Phase::Probing(_) | Phase::Dead => None,
+        }
+    }
+
+    pub(super) fn start_due(&mut self, now: Instant) {
+        self.phase = Phase::Due(Due { look_at: now + self.limits.verdict_after / 8, in_flight_since: None });
+    }
+
+    /// Looks whether bytes stay unacknowledged from one look to the next, for as long as a verdict takes.
+    pub(super) fn handle_due(&mut self, due: Due, now: Instant, kernel: Option<KernelView>) {
+        if now < due.look_at {
+            return;
+        }
+        let late = now - due.look_at;
+        let step = self.limits.verdict_after / 8;
+        let in_flight = kernel.filter(|kernel| kernel.unacked_bytes > 0);
+        let since = due
+            .in_flight_since
+            .filter(|&since| in_flight.is_some_and(|kernel| kernel.since_last_ack >= now - since))
+            .filter(|_| late <= self.lateness_tolerated(0));
+        if since.is_some_and(|since| now - since >= step * 7) {
+            self.condemn(Cause::Unreachable, 0, 0, late, now, kernel);
+            return;
+        }
+        let in_flight_since = since.or(in_flight.map(|_| now));
+        let look_at = in_flight_since.map_or(now + step, |since| (since + step * 7).max(now + step));
+        self.phase = Phase::Due(Due { look_at, in_flight_since });
+    }
+
+    pub(super) fn handle_probing(&mut self, mut probing: Probing, now: Instant, kernel: Option<KernelView>) {
+        let told = probing.suspected;
+        let before = probing.delivered;
+        probing.delivered = kernel.map(|kernel| self.delivered(kernel)).or(before);
+        if probing.next_at.is_some_and(|at| now >= at) {
+            probing.next_at = None;
+            if !probing.suspected {
+                probing.suspected = true;
+                self.event = Some(Event::Suspected);
+            }
+        }
+        self.phase = Phase::Probing(probing);
+        if now < probing.verdict_at {
+            return;
+        }
+        let late = now - probing.verdict_at;
+        if late > self.lateness_tolerated(probing.withheld) && probing.withheld < WITHHELD_MAX {
+            // We slept, so the peer may have answered into a void: it gets back the time we lost.
+            let chance = late.max(self.timeout() * 2).min(self.limits.verdict_after);
+            self.phase = Phase::Probing(Probing {
+                verdict_at: now + chance,
+                next_at: None,
+                withheld: probing.withheld + 1,
+                // Only one of the two can be told now; the suspicion comes again with the next probe.
+                suspected: told,
+                ..probing
+            });
+            self.event = Some(Event::Withheld);
+            return;
+        }
+        match self.judge(probing, before, now, kernel) {
+            Judgement::Dead(cause) => self.condemn(cause, probing.count, probing.withheld, late, now, kernel),
+            Judgement::Wait(until) => {
+                self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
+            }
+        }
+    }
+
+    fn judge(
+        &self,
+        probing: Probing,
+        delivered_before: Option<u64>,
+        now: Instant,
+        kernel: Option<KernelView>,
+    ) -> Judgement {
+        let verdict_after = self.limits.verdict_after;
+        let probed_for = now - probing.since;
+        if kernel.is_some_and(|kernel| kernel.is_path_dead(probed_for.min(verdict_after))) {
+            return Judgement::Dead(Cause::Unreachable);
+        }
+        if probing.count < PROBES_MIN {
+            // The rest still waits for a place between two frames.
+            return Judgement::Wait(now + verdict_after / 4);
+        }
+        // On a slow line the probe may stand behind data that the peer's kernel is still taking: nobody can
+        // have answered it yet.
+        let queued = probing.delivered.is_some_and(|delivered| delivered <= probing.position);
+        let moving = delivered_before.is_some() && probing.delivered > delivered_before;
+        if queued && moving && now < self.silent_since + self.limits.idle_timeout {
+            return Judgement::Wait(now + verdict_after / 4);
+        }
+        let limit = match (self.habit, kernel) {
+            (PongHabit::Never, _) => Some(self.limits.idle_timeout),
+            (PongHabit::Unknown | PongHabit::Answers, Some(_)) => Some(self.limits.frozen_after),
+            (PongHabit::Unknown | PongHabit::Answers, None) => None,
+        };
+        // A limit at or below the bound adds nothing to it.
+        if let Some(limit) = limit.filter(|&limit| limit > self.limits.bound()) {
+            let until = self.silent_since + limit;
+            if now < until {
+                // Should the path die meanwhile, `verdict_after` from the last acknowledgement is enough.
+                let recheck = kernel.map_or(verdict_after, |kernel| {
+                    verdict_after.saturating_sub(kernel.since_last_ack).max(verdict_after / 8)
+                });
+                return Judgement::Wait(until.min(now + recheck));
+            }
+        }
+        Judgement::Dead(if kernel.is_some() { Cause::Frozen } else { Cause::Unreachable })
+    }
+}
+
+enum Judgement {
+    Dead(Cause),
+    Wait(Instant),
+}
