@@ -49,6 +49,8 @@ async function picture(visitor, name) {
 
 /** Pulls the plug and waits until the app has been told; the page then shows what this is all about. */
 async function unplugged(visitor) {
+  // The pictures look better with some life before the silence.
+  if (PICTURES) await visitor.reads('app-messages', /^[7-9]$/);
   const pulled = performance.now();
   await visitor.press('Pull the plug');
   await visitor.reads('app-state', /^CLOSED 4408$/);
@@ -69,6 +71,8 @@ visit('the plug is pulled: the browser says OPEN beside the verdict, the app got
   await visitor.reads('browser-note', /1006/);
   await visitor.press('Connect again');
   await visitor.connected();
+  await visitor.reads('headline', /^All three agree: the connection is open\.$/);
+  assert.equal(await visitor.text('app-plug'), '–');
 });
 
 visit('plugged back in before the verdict, nobody is evicted', {}, async (visitor) => {

@@ -12,6 +12,7 @@ export function openSocket(model, tab, changed) {
   const ws = new WebSocket(url);
   Object.assign(browser, { ready: 0, buffered: 0, lastAt: null, echo: null, closed: null });
   model.gate = emptyGate();
+  Object.assign(model.line, { fault: 'none', pulledAt: null, mendedAt: null });
   let count = 0;
 
   ws.onopen = () => {
