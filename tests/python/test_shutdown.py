@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from kit.wait import run
 
@@ -79,22 +79,24 @@ def test_sigterm_under_load(gateway):
 
 def test_readiness_goes_first_and_nobody_new_gets_in(gateway, chat):
     app = chat()
-    running = gateway(app.url, settings={"drain.window": "3s", "drain.deadline": "6s"})
+    running = gateway(app.url, settings={"drain.window": "5s", "drain.deadline": "8s"})
 
     async def scenario():
         held = [await connect(running.url()) for _ in range(10)]
         assert urllib.request.urlopen(f"http://{running.ops}/readyz", timeout=5).status == 200
         running.stopped = True
         running.process.signal(signal.SIGTERM)
-        first = await asyncio.gather(*[client.wait_closed() for client in held[:1]])
-        assert first == [None]
+        closes = [asyncio.create_task(client.wait_closed()) for client in held]
+        await asyncio.wait(closes, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(urllib.error.HTTPError) as unready:
             await asyncio.to_thread(urllib.request.urlopen, f"http://{running.ops}/readyz", None, 5)
         assert unready.value.code == 503
-        with pytest.raises((OSError, Exception)) as refused:
-            await asyncio.wait_for(connect(running.url(), open_timeout=2), 4)
-        assert not isinstance(refused.value, AssertionError)
-        assert await asyncio.to_thread(running.process.wait, 8) == 0
+        with pytest.raises((OSError, InvalidHandshake)) as refused:
+            await connect(running.url())
+        assert not isinstance(refused.value, TimeoutError), "a refusal, not silence"
+        assert not all(close.done() for close in closes), "and the others are still being served"
+        assert await asyncio.to_thread(running.process.wait, 10) == 0
+        await asyncio.gather(*closes)
 
     run(scenario())
 
