@@ -8,7 +8,7 @@ import { eventually, WAIT_MAX_MS } from './wait.mjs';
 
 const STOP_MAX_MS = 10_000;
 
-function binary() {
+export function binary() {
   if (process.env.PULSEGATE_BIN) return process.env.PULSEGATE_BIN;
   const target = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL('../../../target', import.meta.url));
   const found = ['release', 'debug'].map((kind) => `${target}/${kind}/pulsegate`).find(existsSync);

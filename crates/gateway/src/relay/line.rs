@@ -147,11 +147,16 @@ impl Line {
         self.blocked = false;
     }
 
-    /// Toward the app we are the client, and clients mask (RFC 6455 section 5.3).
+    /// Toward the app we are the client, and clients mask. What we mask may be of a page's choosing (the
+    /// reason of a Close), so the key comes from the system: it must not be predictable (RFC 6455 sections
+    /// 5.3 and 10.3). A system call per control frame is a cheap price.
     fn mask(&self) -> Option<[u8; 4]> {
         match self.leg {
             Leg::Client => None,
-            Leg::App => Some(fastrand::u32(..).to_be_bytes()),
+            Leg::App => {
+                let key = getrandom::u32().expect("a system that serves sockets has random bytes");
+                Some(key.to_be_bytes())
+            }
         }
     }
 }

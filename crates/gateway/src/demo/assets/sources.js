@@ -31,7 +31,6 @@ export function openSocket(model, tab, changed) {
     browser.closed = { code, reason, wasClean, at: Date.now() };
     clearInterval(sender);
     note(browser.log, browser.closed.at, 'onclose', `${code} ${reason || (wasClean ? '' : 'not clean')}`.trim());
-    mark(model, browser.closed.at, `onclose ${code}`);
     changed();
   };
 
@@ -89,14 +88,12 @@ export function followGate(model, tab, changed) {
     const at = Date.parse(event.at);
     if (event.type === 'session.suspect' && event.leg === 'client') {
       gate.state = 'suspect';
-      mark(model, at, 'suspect');
     } else if (event.type === 'session.recovered' && !gate.dead) {
       gate.state = 'live';
     } else if (event.type === 'session.dead') {
       const silent = event.verdict.silent_for_seconds;
       gate.dead = { at, cause: event.cause, silent, text: event.verdict.text, leg: event.leg };
       gate.silentSince = at - silent * 1000;
-      mark(model, at, 'verdict');
     } else if (event.type === 'session.ended') {
       gate.ended = { at, reason: event.reason, close: event.close };
       if (!gate.dead) gate.state = 'ended';
@@ -143,12 +140,11 @@ function take(model, entry) {
       if (entry.connection !== app.connection) return;
       app.state = 'closed';
       app.closed = { at, code: entry.code, reason: entry.reason };
-      mark(model, at, `close ${entry.code}`);
       break;
     case 'down':
       app.state = 'down';
       note(app.log, at, 'process', 'gone');
-      mark(model, at, 'app down');
+      mark(model, at, 'app restarted');
       break;
     case 'up':
       app.state = 'waiting';
@@ -173,7 +169,7 @@ function takeLine(model, line, { at, fault }) {
     mark(model, at, FAULT_WORDS[fault]);
   } else if (before !== 'none') {
     line.mendedAt = before === 'lag' ? null : at;
-    mark(model, at, 'line mended');
+    mark(model, at, before === 'cut' ? 'plugged back in' : 'mended');
   }
 }
 

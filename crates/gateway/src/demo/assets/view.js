@@ -4,11 +4,12 @@ import {
   appTone, appWord, browserTone, gateTone, gateWord, seconds, STATES, tell,
 } from './model.js';
 
-const LANE_SPAN_MS = 30_000;
-const LANE_SPAN_NARROW_MS = 15_000;
+const LANE_SPAN_MS = 20_000;
+const LANE_SPAN_NARROW_MS = 12_000;
 const AXIS_STEP_MS = 5_000;
-/** Words closer than this share of the track would lie on each other. */
-const MARK_GAP = 0.085;
+/** Width of a letter in the lanes, and of what surrounds a word, in pixels. */
+const LETTER_PX = 7.4;
+const AROUND_PX = 22;
 
 const byId = (id) => document.getElementById(id);
 const narrow = matchMedia('(max-width: 700px)');
@@ -19,6 +20,14 @@ function put(id, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Lines break between sentences rather than inside them. */
+function putHeadline(text) {
+  const node = byId('headline');
+  if (node.textContent === text) return;
+  const sentences = text.split(/(?<=[.:!?] )(?=[A-Z\dp])/);
+  node.replaceChildren(...sentences.map((sentence) => span('sentence', sentence)));
+}
+
 function tone(id, name) {
   const node = byId(id);
   if (node.dataset.tone !== name) node.dataset.tone = name;
@@ -26,7 +35,7 @@ function tone(id, name) {
 
 export function render(model, now) {
   const words = tell(model, now);
-  put('headline', words.headline);
+  putHeadline(words.headline);
   put('detail', words.detail);
   tone('story', words.tone);
   renderBrowser(model, now);
@@ -63,10 +72,15 @@ function renderGate({ gate, app }, now) {
   put('gate-silent', silence(gate, now));
   put('gate-trip', leg?.round_trip_seconds == null ? '–' : `${(leg.round_trip_seconds * 1000).toFixed(1)} ms`);
   put('gate-probes', leg ? `${leg.probes_unanswered}` : '–');
-  put('gate-told', app.closed && gate.dead ? `${app.closed.code}` : '–');
+  put('gate-told', told(gate, app));
   const verdict = byId('verdict');
   verdict.dataset.empty = `${!gate.dead}`;
   put('verdict', gate.dead?.text ?? 'None: the client is heard.');
+}
+
+function told(gate, app) {
+  if (!gate.dead || !app.closed) return '–';
+  return `${app.closed.code}, after ${seconds(app.closed.at - gate.silentSince)} of silence`;
 }
 
 function gateNote(gate) {
@@ -103,7 +117,7 @@ function pulled(app, line, now) {
   return told ? `${since}, told after ${seconds(app.closed.at - line.pulledAt)}` : since;
 }
 
-function renderControls({ browser, line }) {
+function renderControls({ browser, line, app }) {
   const open = browser.ready === 1;
   for (const button of document.querySelectorAll('[data-fault]')) {
     const { fault } = button.dataset;
@@ -111,6 +125,7 @@ function renderControls({ browser, line }) {
     if (fault !== 'none' && fault !== 'reset') button.setAttribute('aria-pressed', `${line.fault === fault}`);
   }
   byId('wire-page').dataset.line = open ? line.fault : 'gone';
+  byId('wire-app').dataset.line = app.state === 'open' ? 'none' : 'gone';
 }
 
 function renderLog(id, log) {
@@ -140,53 +155,69 @@ function clock(at) {
   return new Date(at).toTimeString().slice(0, 8) + `.${Math.floor((at % 1000) / 100)}`;
 }
 
-/** The last half minute of all three, on one axis. */
+/** The latest seconds of all three, on one axis. */
 export function renderLanes(model, now) {
   const span_ms = narrow.matches ? LANE_SPAN_NARROW_MS : LANE_SPAN_MS;
   const place = (at) => 1 - (now - at) / span_ms;
+  const width_px = byId('lane-axis').clientWidth;
+  const marks = model.lanes.marks.filter(({ at }) => place(at) >= 0);
   for (const name of ['browser', 'gate', 'app']) {
-    byId(`lane-${name}`).replaceChildren(...pieces(model.lanes[name], place));
+    const lines = marks.map(({ at }) => at_x('line', '', place(at)));
+    byId(`lane-${name}`).replaceChildren(...pieces(model.lanes[name], place, width_px), ...lines);
   }
-  byId('lane-axis').replaceChildren(...ticks(span_ms), ...marks(model.lanes.marks, place));
+  const words = marks.map(({ at, text }) => markWord(text, place(at), width_px));
+  byId('lane-axis').replaceChildren(...ticks(span_ms), ...words, ...gap(model, place, width_px));
 }
 
-function pieces(list, place) {
+function at_x(name, text, x) {
+  const node = span(name, text);
+  node.style.left = `${x * 100}%`;
+  return node;
+}
+
+function pieces(list, place, width_px) {
   return list.flatMap((piece, index) => {
     const from = Math.max(0, place(piece.at));
     const to = Math.min(1, index + 1 < list.length ? place(list[index + 1].at) : 1);
-    if (to <= 0 || to <= from) return [];
-    const node = span('piece', to - from > 0.07 ? piece.state : '');
+    if (to <= from) return [];
+    const node = at_x('piece', piece.tone === 'idle' ? '' : fitting(piece.state, (to - from) * width_px), from);
     node.dataset.tone = piece.tone;
-    node.style.left = `${from * 100}%`;
     node.style.width = `${(to - from) * 100}%`;
     return [node];
   });
 }
 
+/** The word if there is room for it, or at least its number. */
+function fitting(word, room_px) {
+  const fits = (text) => text.length * LETTER_PX + AROUND_PX <= room_px;
+  return [word, word.split(' ')[1] ?? ''].find(fits) ?? '';
+}
+
 function ticks(span_ms) {
   const nodes = [];
   for (let back = 0; back < span_ms; back += AXIS_STEP_MS) {
-    const node = span('tick', back === 0 ? 'now' : `−${back / 1000} s`);
-    node.style.left = `${(1 - back / span_ms) * 100}%`;
-    nodes.push(node);
+    nodes.push(at_x('tick', back === 0 ? 'now' : `−${back / 1000} s`, 1 - back / span_ms));
   }
   return nodes;
 }
 
-function marks(list, place) {
-  let free = -1;
-  let row = 0;
-  return list.map((one) => ({ ...one, x: place(one.at) }))
-    .filter(({ x }) => x >= 0 && x <= 1)
-    .map(({ x, text }) => {
-      row = x < free ? 1 - row : 0;
-      free = x + MARK_GAP;
-      const node = span('mark', text);
-      node.dataset.row = row;
-      node.dataset.end = `${x > 0.9}`;
-      node.style.left = `${x * 100}%`;
-      return node;
-    });
+/** The word stands before its line, unless there is no room for it. */
+function markWord(text, x, width_px) {
+  const node = at_x('mark', text, x);
+  node.dataset.side = x * width_px > text.length * LETTER_PX + AROUND_PX ? 'before' : 'after';
+  return node;
+}
+
+/** From the pulled plug to the app being told. */
+function gap({ line, app }, place, width_px) {
+  if (line.pulledAt === null || !app.closed || app.closed.at < line.pulledAt) return [];
+  const from = Math.max(0, place(line.pulledAt));
+  const to = place(app.closed.at);
+  if (to <= from) return [];
+  const node = at_x('gap', '', from);
+  node.style.width = `${(to - from) * 100}%`;
+  if ((to - from) * width_px > AROUND_PX * 2) node.append(span('', seconds(app.closed.at - line.pulledAt)));
+  return [node];
 }
 
 export function renderFacts({ profile, bound_seconds, metrics_url, control_url }) {

@@ -1,17 +1,8 @@
 //! The relay over real sockets: data, control frames, closes, and both kinds of silence.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    clippy::disallowed_methods,
-    reason = "a step that fails is a test that fails, whatever came instead; these tests measure real time"
-)]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
+use crate::kit::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

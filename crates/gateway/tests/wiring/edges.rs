@@ -1,11 +1,9 @@
 //! The relay at its edges: ends that cross, peers that break off, pauses that must not hide a death.
 
-mod common;
-
 use std::io::Write;
 use std::time::Duration;
 
-use common::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
+use crate::kit::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{interval, timeout};
@@ -193,5 +191,23 @@ async fn a_client_that_shuts_down_its_side_behind_its_close_still_gets_the_answe
     assert_eq!(read_frame(&mut client).await, (0x81, b"one more".to_vec()));
     assert_eq!(read_frame(&mut client).await, (0x88, b"\x03\xe8".to_vec()));
     assert_eq!(read_rest(&mut client).await, b"");
+    app.shutdown().await.unwrap();
     assert_eq!(read_rest(&mut app).await, b"");
+}
+
+/// RFC 6455 section 5.3: a key must not be predictable from anything that an attacker may know.
+#[tokio::test]
+async fn masks_come_from_the_system_and_not_from_a_seed() {
+    let (_gateway, _client, mut app) = bare_pair(|_| {}).await;
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        // The gateway runs on this thread.
+        fastrand::seed(7);
+        app.write_all(&app_frame(0x89, b"")).await.unwrap();
+        let mut pong = [0; 6];
+        timeout(PATIENCE, app.read_exact(&mut pong)).await.unwrap().unwrap();
+        assert_eq!(pong[..2], [0x8a, 0x80]);
+        keys.push(pong[2..].to_vec());
+    }
+    assert_ne!(keys[0], keys[1]);
 }

@@ -1,5 +1,7 @@
 //! What the wiring tests share: a gateway in this process, an app behind it, raw clients.
 
+#![allow(dead_code, reason = "no test file uses all of the kit")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

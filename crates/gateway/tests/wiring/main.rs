@@ -1,0 +1,12 @@
+//! A whole gateway in this process, between real sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "a step that fails is a test that fails, whatever came instead; these tests measure real time"
+)]
+
+mod edges;
+mod kit;
+mod passing;
