@@ -53,7 +53,7 @@ pub(crate) async fn http_serve(
     finish: CancellationToken,
 ) {
     let server = Arc::new(Server {
-        http: builder(limits),
+        http: server_builder(limits),
         router,
         places: Arc::new(Semaphore::new(connections_max)),
         finish,
@@ -72,7 +72,7 @@ pub(crate) async fn http_serve(
                 server.take(&tasks, stream);
             }
             Ok(Socket::Unix(stream)) => server.take(&tasks, stream),
-            Err(error) if is_about_one_connection(&error) => debug!(%error, "gone before accept"),
+            Err(error) if concerns_one_connection(&error) => debug!(%error, "gone before accept"),
             Err(error) => {
                 warn!(%error, "can't accept connections to the gateway's own HTTP");
                 tokio::select! {
@@ -88,6 +88,30 @@ pub(crate) async fn http_serve(
         server.cut.cancel();
         tasks.wait().await;
     }
+}
+
+/// Builds hyper's part of the connections to any port of the gateway, the data port included.
+pub(crate) fn server_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.headers_max)
+        .max_header_size(limits.header_bytes_max)
+        .max_buf_size(buffer_bytes_max(limits))
+        .half_close(false);
+    builder
+}
+
+/// What hyper may hold of one direction of one connection.
+pub(crate) fn buffer_bytes_max(limits: &Limits) -> usize {
+    limits.header_bytes_max.max(BUFFER_BYTES_MIN)
+}
+
+/// Tells what befell a connection that waited in the queue, which accept(2) also reports, from a shortage.
+pub(crate) fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
 enum Socket {
@@ -148,18 +172,6 @@ impl Server {
     }
 }
 
-fn builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(limits.headers_max)
-        .max_header_size(limits.header_bytes_max)
-        .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN))
-        .half_close(false);
-    builder
-}
-
 fn prepare(stream: &TcpStream) {
     // Neither matters enough to refuse the connection.
     let _ = stream.set_nodelay(true);
@@ -173,12 +185,6 @@ fn refuse<S: std::os::fd::AsFd>(stream: &S) {
     let bytes = problem.detail("all connections to this port are taken").retry_after(1).into_last_bytes();
     // The client may be gone already; there is nobody to tell then.
     let _ = socket2::SockRef::from(stream).send(&bytes);
-}
-
-/// accept(2) also reports what befell a connection that waited in the queue.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
 #[cfg(test)]
@@ -213,6 +219,14 @@ mod tests {
         (stream, String::from_utf8(status).unwrap())
     }
 
+    #[test]
+    fn a_shortage_of_files_does_not_concern_one_connection() {
+        assert!(concerns_one_connection(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(!concerns_one_connection(&io::Error::from_raw_os_error(code)));
+        }
+    }
+
     #[tokio::test]
     async fn connections_beyond_the_cap_are_refused_until_one_leaves() {
         let (address, _finish, _task) = start(Router::new().route("/", get(async || "hello"))).await;
@@ -242,6 +256,7 @@ mod tests {
             assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
         }
     }
+
     #[tokio::test]
     async fn an_answer_under_way_may_end_and_is_the_last() {
         let (begun, end) = (CancellationToken::new(), CancellationToken::new());

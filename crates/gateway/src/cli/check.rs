@@ -12,6 +12,7 @@ use super::output::{self, Format, Output, print, print_json};
 use super::settings::Settings;
 use super::{files, output::colour};
 use crate::config::{Config, ControlAddr, Loaded, show_duration};
+use crate::control::{Secret, socket_path};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -81,15 +82,14 @@ async fn findings(settings: &Settings, loaded: &Loaded, path: &str) -> Vec<Findi
         Some(path) if !path.is_empty() => format!("{} is valid", path.display()),
         Some(_) | None => "valid; no file was named, so defaults, environment and flags hold".into(),
     };
-    let bounds = config.liveness.bounds();
-    let silence_max = show_duration(bounds.silence_max().max(bounds.client_frozen_after));
+    let silence_max = show_duration(config.liveness.bounds().client_silence_max());
     let mut findings = vec![
         Finding::good("config", source),
         Finding::good("liveness", format!("a silent client is declared dead within {silence_max}")),
         listener("data", config.listen.data),
         listener("ops", config.listen.ops),
     ];
-    findings.extend(control(config));
+    findings.extend(control(config).await);
     findings.push(open_files(config, files::limit()));
     findings.push(app(config, path).await);
     findings
@@ -118,21 +118,21 @@ fn listener(name: &'static str, address: SocketAddr) -> Finding {
     Finding::bad(name, format!("{address} can't be listened on: {error}"), Some(help))
 }
 
-fn control(config: &Config) -> Vec<Finding> {
+async fn control(config: &Config) -> Vec<Finding> {
     let listener = match &config.listen.control {
         ControlAddr::Tcp(address) => listener("control", *address),
-        ControlAddr::Unix(path) => socket(path),
+        ControlAddr::Unix(path) => socket(path).await,
         ControlAddr::Off => return vec![Finding::good("control", "off".into())],
     };
     let token = config.control.token_file.as_deref().map(token);
     std::iter::once(listener).chain(token).collect()
 }
 
-fn socket(path: &Path) -> Finding {
+async fn socket(path: &Path) -> Finding {
     let shown = path.display();
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        let help = "stop the gateway that listens there, or set listen.control to another path";
-        return Finding::bad("control", format!("{shown} is in use"), Some(help.into()));
+    if let Err(error) = socket_path(path).await {
+        let help = "stop what listens there, or set listen.control to another path";
+        return Finding::bad("control", format!("{shown} can't be listened on: {error}"), Some(help.into()));
     }
     if path.parent().is_none_or(|parent| !parent.is_dir()) {
         let help = "make the directory, or set listen.control to another path";
@@ -144,12 +144,9 @@ fn socket(path: &Path) -> Finding {
 fn token(path: &Path) -> Finding {
     let shown = path.display();
     let help = Some("write the token into the first line, readable for the gateway's user".into());
-    match std::fs::read_to_string(path) {
-        Ok(text) if text.lines().next().is_some_and(|line| !line.trim().is_empty()) => {
-            Finding::good("token", format!("{shown} has a token"))
-        }
-        Ok(_) => Finding::bad("token", format!("the first line of {shown} is empty"), help),
-        Err(error) => Finding::bad("token", format!("{shown} can't be read: {error}"), help),
+    match Secret::read(path) {
+        Ok(_) => Finding::good("token", format!("{shown} has a token")),
+        Err(error) => Finding::bad("token", error.to_string(), help),
     }
 }
 

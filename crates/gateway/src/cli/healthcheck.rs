@@ -1,7 +1,7 @@
 //! `pulsegate healthcheck`
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::exit::{self, Failure};
-use super::output::print;
+use super::output::{print, reachable};
 use super::settings::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -59,15 +59,4 @@ async fn status(address: SocketAddr, path: &str) -> anyhow::Result<http::StatusC
     // The answer may be read just before the connection ends, so a failed connection shows as a failed request.
     tokio::spawn(connection);
     Ok(sender.send_request(request).await?.status())
-}
-
-/// An unspecified address is for listening; loopback is where it is reached.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }

@@ -28,6 +28,16 @@ impl Bounds {
     pub fn silence_max(&self) -> Duration {
         self.ping_interval.saturating_add(self.verdict_after)
     }
+
+    /// The longest that a silent client stays undetected, whether its kernel still acknowledges or not.
+    pub fn client_silence_max(&self) -> Duration {
+        self.silence_max().max(self.client_frozen_after)
+    }
+
+    /// The same for the app.
+    pub fn app_silence_max(&self) -> Duration {
+        self.silence_max().max(self.app_frozen_after)
+    }
 }
 
 impl Liveness {
@@ -79,6 +89,10 @@ mod tests {
             assert_eq!(bounds.client_frozen_after, sum);
             assert_eq!(bounds.client_write_stall_after, sum);
             assert_eq!(bounds.app_frozen_after, Duration::from_secs(30));
+            assert_eq!(
+                (bounds.client_silence_max(), bounds.app_silence_max().as_secs()),
+                (sum, (interval_s + verdict_s).max(30))
+            );
         }
     }
 

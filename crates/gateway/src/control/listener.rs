@@ -110,9 +110,29 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
 }
 
 async fn remove_stale(path: &Path) -> io::Result<()> {
+    match socket_path(path).await? {
+        SocketPath::Empty => Ok(()),
+        SocketPath::Stale => fs::remove_file(path),
+    }
+}
+
+/// What is at the path of a socket that can be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketPath {
+    /// Nothing.
+    Empty,
+    /// A socket file that nobody answers on.
+    Stale,
+}
+
+/// Looks at the path of a unix socket, and changes nothing.
+///
+/// # Errors
+/// `AddrInUse` when somebody answers there, `AlreadyExists` when it is some other file.
+pub(crate) async fn socket_path(path: &Path) -> io::Result<SocketPath> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SocketPath::Empty),
         Err(error) => return Err(error),
     };
     if !found.file_type().is_socket() {
@@ -121,7 +141,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     }
     // Only a refusal proves that nobody listens: a full queue or a lack of rights does not.
     match timeout(ANSWER_TIMEOUT, UnixStream::connect(path)).await {
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(SocketPath::Stale),
         Ok(Ok(_) | Err(_)) | Err(_) => {
             let why = format!("another process listens on {}", path.display());
             Err(io::Error::new(io::ErrorKind::AddrInUse, why))

@@ -33,7 +33,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use listener::ControlListener;
+pub(crate) use listener::{ControlListener, socket_path};
 pub(crate) use secret::{Secret, SecretError};
 
 use crate::http_serve::http_serve;

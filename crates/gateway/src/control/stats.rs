@@ -14,7 +14,7 @@ use super::Api;
 use super::events::event_id;
 use super::query::Params;
 use super::view::{rfc3339, seconds};
-use crate::config::{Bounds, Profile, show_duration};
+use crate::config::{Bounds, show_duration};
 use crate::problem::Problem;
 use crate::shared::clock;
 
@@ -103,7 +103,7 @@ pub(super) async fn stats(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
         },
         totals: Totals::of(&shared.metrics.render(counts.live, counts.suspect)),
         liveness: LivenessView {
-            profile: profile(shared.config.liveness.profile),
+            profile: shared.config.liveness.profile.name(),
             ping_interval_seconds: seconds(bounds.ping_interval),
             verdict_after_seconds: seconds(bounds.verdict_after),
             silence_max_seconds: seconds(bounds.silence_max()),
@@ -181,14 +181,6 @@ fn sample(line: &str) -> Option<(&str, BTreeMap<&str, &str>, u64)> {
     let labels = labels.strip_suffix('}')?.split(',').filter_map(|label| label.split_once('='));
     let labels = labels.map(|(name, value)| (name, value.trim_matches('"'))).collect();
     Some((name, labels, value.parse().ok()?))
-}
-
-fn profile(profile: Profile) -> &'static str {
-    match profile {
-        Profile::Fast => "fast",
-        Profile::Balanced => "balanced",
-        Profile::Battery => "battery",
-    }
 }
 
 /// The promise as a sentence.

@@ -14,6 +14,7 @@ use super::place::Places;
 use super::rejection::Rejection;
 use super::service::{Front, Relay};
 use super::{connection, sockets};
+use crate::http_serve::concerns_one_connection;
 use crate::relay;
 use crate::shared::Shared;
 
@@ -59,7 +60,7 @@ pub(super) async fn serve_into(shared: Arc<Shared>, listener: TcpListener, relay
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 acceptor.take(stream, peer);
             }
-            Err(error) if is_about_one_connection(&error) => {
+            Err(error) if concerns_one_connection(&error) => {
                 debug!(%error, "a connection was gone before accept")
             }
             Err(error) => {
@@ -139,12 +140,6 @@ impl Trouble {
     }
 }
 
-/// accept(2) also reports what befell a connection that waited in the queue.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,13 +164,5 @@ mod tests {
         assert_eq!((trouble.logged, trouble.unlogged), (Some(start), 9));
         trouble.pause(&error, start + LOG_EVERY);
         assert_eq!((trouble.logged, trouble.unlogged), (Some(start + LOG_EVERY), 0));
-    }
-
-    #[test]
-    fn a_shortage_of_files_is_not_about_one_connection() {
-        assert!(is_about_one_connection(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
-        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
-            assert!(!is_about_one_connection(&io::Error::from_raw_os_error(code)));
-        }
     }
 }

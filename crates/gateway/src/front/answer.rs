@@ -113,17 +113,10 @@ fn extension_names(headers: &HeaderMap) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use crate::front::tests::header_map as map;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
-            .collect()
-    }
 
     fn agree(offer: &[(&str, &str)], answer: &[(&str, &str)]) -> Result<Agreement, AnswerError> {
         let offer = [&[("sec-websocket-key", KEY)], offer].concat();

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -15,7 +14,6 @@ use tracing::debug;
 use super::place::Place;
 use super::rejection::Rejection;
 use super::service::{Front, Service};
-use crate::config::Limits;
 
 /// How long a client may go on sending after our last byte, so that it gets to read that byte: closing a
 /// socket with unread input sends a reset, which makes the peer forget what it received.
@@ -23,28 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How much it may send in that time.
 const PATIENCE_BYTES_MAX: usize = 1024 * 1024;
 const DISCARD_BYTES: usize = 8 * 1024;
-
-/// hyper refuses to work with less.
-const BUFFER_BYTES_MIN: usize = 8 * 1024;
-
-/// Builds hyper's part of all connections.
-pub(super) fn builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(limits.headers_max)
-        .max_header_size(limits.header_bytes_max)
-        .max_buf_size(buffer_bytes_max(limits))
-        .half_close(false)
-        .preserve_header_case(true);
-    builder
-}
-
-/// What hyper may hold of one direction of one connection.
-pub(super) fn buffer_bytes_max(limits: &Limits) -> usize {
-    limits.header_bytes_max.max(BUFFER_BYTES_MIN)
-}
 
 /// Serves one connection until it ends or becomes a session.
 pub(super) async fn run(front: Arc<Front>, place: Place, stream: TcpStream, peer: SocketAddr) {

@@ -116,7 +116,7 @@ fn hex_byte(code: &[u8]) -> Option<u8> {
 }
 
 /// Removes what could forge a log line and cuts at a character.
-fn clean(value: &str, bytes_max: usize) -> Box<str> {
+pub(super) fn clean(value: &str, bytes_max: usize) -> Box<str> {
     let mut kept = String::new();
     for character in value.chars().filter(|character| !character.is_control()) {
         if kept.len() + character.len_utf8() > bytes_max {

@@ -22,7 +22,8 @@ use super::body::{RequestBody, ResponseBody, Stalled, Upload};
 use super::rejection::Rejection;
 use super::service::{AnswerBody, Front};
 use super::upstream::{self, DialFailure, Target, dial};
-use super::{connection, forwarded, handshake, headers, trace};
+use super::{forwarded, handshake, headers, trace};
+use crate::http_serve::buffer_bytes_max;
 use crate::shared::Shared;
 
 /// How long an idle connection to the app is kept: shorter than the 5 s after which node closes one, since
@@ -40,7 +41,7 @@ pub(super) fn client(shared: &Arc<Shared>, target: &Arc<Target>) -> AppClient {
         .pool_max_idle_per_host(shared.config.upstream.pool_idle_max)
         .http1_preserve_header_case(true)
         .http1_max_headers(shared.config.limits.headers_max)
-        .http1_max_buf_size(connection::buffer_bytes_max(&shared.config.limits))
+        .http1_max_buf_size(buffer_bytes_max(&shared.config.limits))
         .build(Connector { shared: Arc::clone(shared), target: Arc::clone(target) })
 }
 

@@ -20,7 +20,8 @@ use super::passthrough::{self, AppClient};
 use super::place::Place;
 use super::rejection::Rejection;
 use super::upstream::Target;
-use super::{connection, handshake, upgrade};
+use super::{handshake, upgrade};
+use crate::http_serve::server_builder;
 use crate::relay::Established;
 use crate::shared::Shared;
 
@@ -45,8 +46,10 @@ impl Front {
         let config = &shared.config;
         let target = Target::parse(&config.upstream.url).expect("the configuration has checked upstream.url");
         let target = Arc::new(target);
+        let mut http = server_builder(&config.limits);
+        http.preserve_header_case(true);
         Front {
-            http: connection::builder(&config.limits),
+            http,
             app: passthrough::client(shared, &target),
             labels: LabelSources::new(&config.registry.labels, config.limits.label_bytes_max),
             shared: Arc::clone(shared),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, ORIGIN, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, request, response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::answer::{self, Agreement, AnswerError};
 use super::handshake::only;
+use super::labels::clean;
 use super::passthrough::client_answer;
 use super::place::Place;
 use super::rejection::Rejection;
@@ -27,6 +28,11 @@ use crate::shared::Shared;
 
 const PULSEGATE_SESSION: HeaderName = HeaderName::from_static("pulsegate-session");
 const PULSEGATE_MODE: HeaderName = HeaderName::from_static("pulsegate-mode");
+
+/// Longest path and origin that are kept of a session: tombstones and events keep them long after its end,
+/// and a client may send as much as `limits.header_bytes_max` allows.
+const PATH_BYTES_MAX: usize = 1024;
+const ORIGIN_BYTES_MAX: usize = 256;
 
 /// Answers one upgrade request; on success the session begins as soon as the client has its 101.
 ///
@@ -122,8 +128,8 @@ impl Asking {
         let info = SessionInfo {
             peer: self.peer,
             client: self.client,
-            path: self.head.uri.path().into(),
-            origin: only(&self.head.headers, &ORIGIN).and_then(|origin| origin.to_str().ok()).map(Into::into),
+            path: clean(self.head.uri.path(), PATH_BYTES_MAX),
+            origin: origin(&self.head.headers).map(|origin| clean(origin, ORIGIN_BYTES_MAX)),
             subprotocol: agreement.subprotocol,
             labels: front.labels.read(&self.head),
             request_id,
@@ -166,6 +172,10 @@ pub(super) fn admit(
         Refused::AddressMax => Rejection::AddressMax,
     })?;
     Ok((client, permit))
+}
+
+fn origin(headers: &HeaderMap) -> Option<&str> {
+    only(headers, &ORIGIN)?.to_str().ok()
 }
 
 /// Takes out of a request what gives its socket back after the 101.

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::{connection, sockets};
+use super::sockets;
+use crate::http_serve::buffer_bytes_max;
 use crate::shared::Shared;
 
 /// Where the app listens.
@@ -145,7 +146,7 @@ pub(crate) async fn exchange(
         .preserve_header_case(true)
         .max_headers(limits.headers_max)
         .max_header_size(limits.header_bytes_max)
-        .max_buf_size(connection::buffer_bytes_max(limits));
+        .max_buf_size(buffer_bytes_max(limits));
     let (mut sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(|error| http_failure_of(&error))?;
     // It ends by itself: with the upgrade, with the end of a refusal's body, or when we drop the answer.

@@ -33,8 +33,14 @@ fn describe_handshakes() {
         "pulsegate_handshake_duration_seconds",
         "From a client's upgrade request read to its 101, the app's handshake included."
     );
-    describe_gauge!("pulsegate_upstream_up", "1 if the app took a connection when it was last tried.");
-    describe_counter!("pulsegate_upstream_connects_total", "Connections made to the app for sessions.");
+    describe_gauge!(
+        "pulsegate_upstream_up",
+        "1 if the app took a connection when it was last tried, NaN before the first try."
+    );
+    describe_counter!(
+        "pulsegate_upstream_connects_total",
+        "TCP connections made to the app, for sessions and for plain HTTP."
+    );
     describe_counter!(
         "pulsegate_upstream_connect_failures_total",
         "Connections or handshakes to the app that failed, by reason."

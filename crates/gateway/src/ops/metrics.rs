@@ -82,6 +82,8 @@ impl Metrics {
             Metrics::resolve(handle, process)
         });
         metrics.recorder = Some(recorder);
+        // Nobody knows yet, and a 0 would raise an alarm about an app that nobody has asked.
+        metrics.upstream_up.set(f64::NAN);
         metrics
     }
 
@@ -258,11 +260,14 @@ mod tests {
         assert!(text.contains("pulsegate_sessions_ended_total{reason=\"frozen\"} 0"));
         assert!(text.contains("pulsegate_dead_peers_total{leg=\"app\",cause=\"unreachable\"} 0"));
         assert!(text.contains("process_open_fds"));
+        assert!(text.contains("\npulsegate_upstream_up NaN\n"), "nobody has asked the app");
+        metrics.upstream_up(false);
         metrics.leg(Leg::App).dead_peer(Cause::Unreachable, Duration::from_secs(9));
         metrics.session_ended(EndReason::Frozen, Duration::from_secs(100));
         let text = metrics.render(0, 0);
         assert!(text.contains("pulsegate_sessions_ended_total{reason=\"frozen\"} 1"));
         assert!(text.contains("pulsegate_dead_peers_total{leg=\"app\",cause=\"unreachable\"} 1"));
+        assert!(text.contains("\npulsegate_upstream_up 0\n"));
         let bucket =
             "pulsegate_dead_peer_detection_seconds_bucket{leg=\"app\",cause=\"unreachable\",le=\"10\"} 1";
         assert!(text.contains(bucket), "{text}");

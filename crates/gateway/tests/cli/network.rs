@@ -177,6 +177,21 @@ async fn check_names_ports_and_files_that_are_missing() {
 }
 
 #[tokio::test]
+async fn check_refuses_what_run_would_refuse() {
+    let short = Scratch::new("short-token", "guess me\n");
+    let token = format!("control.token_file={}", short.path());
+    let control = format!("unix:{}", short.path());
+    let url = format!("http://{}", serve(Server::Echo).await);
+    let few = ["--set", "limits.sessions_max=10", "--set", &token, "--upstream", &url];
+    let ports = ["--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--control", &control];
+    let (stdout, _) = expect_beside(&[&["check"], &few[..], &ports[..]].concat(), 1).await;
+    for part in ["× control:", "is there already and is no socket", "× token:", "shorter than 16 bytes"] {
+        assert!(stdout.contains(part), "{part:?} is not in:\n{stdout}");
+    }
+    expect_beside(&[&["run"], &few[..], &ports[..]].concat(), 3).await;
+}
+
+#[tokio::test]
 async fn ping_counts_round_trips() {
     let url = format!("ws://{}/any", serve(Server::Echo).await);
     let (stdout, _) = expect_beside(&["ping", &url, "-c", "3", "-i", "10ms"], 0).await;

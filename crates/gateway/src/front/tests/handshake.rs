@@ -226,3 +226,17 @@ async fn a_trusted_proxys_word_decides_who_the_client_is() {
     app.send(&switching("")).await;
     assert_eq!(gateway.session().await.info.client.to_string(), "203.0.113.9");
 }
+
+#[tokio::test]
+async fn what_is_kept_of_a_long_path_and_origin_is_bounded() {
+    let app = App::start().await;
+    let mut gateway = Gateway::start(app.config()).await;
+    let path = format!("/{}", "p".repeat(30_000));
+    let more = format!("Origin: https://{}\r\n", "o".repeat(10_000));
+    let _client = gateway.request(&upgrade_request(&path, &more)).await;
+    let (mut app, seen) = app.request().await;
+    assert!(seen.contains(&path) && seen.contains(&more), "the app gets them whole");
+    app.send(&switching("")).await;
+    let info = gateway.session().await.info;
+    assert_eq!((info.path.len(), info.origin.unwrap().len()), (1024, 256));
+}

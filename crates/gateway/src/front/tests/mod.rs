@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -26,6 +27,14 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// No test takes this long unless it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Headers from names and values.
+pub(super) fn header_map(lines: &[(&str, &str)]) -> HeaderMap {
+    let header = |(name, value): &(&str, &str)| {
+        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+    };
+    lines.iter().map(header).collect::<HeaderMap>()
+}
 
 /// Waits for what should come soon.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
