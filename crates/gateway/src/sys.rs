@@ -68,7 +68,8 @@ mod linux {
         }
         Some(KernelView {
             unacked_bytes: u64::try_from(queued).unwrap_or(0),
-            retransmits: u32::from(info.tcpi_retransmits),
+            // The first probe of a shut window may just be on its way.
+            retransmits: u32::from(info.tcpi_retransmits) + u32::from(info.tcpi_probes.saturating_sub(1)),
             since_last_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
         })
     }

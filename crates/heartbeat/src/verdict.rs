@@ -11,7 +11,8 @@ use serde::{Serialize, Serializer};
 pub struct KernelView {
     /// Bytes that we wrote and the peer's kernel has not acknowledged, sent or not.
     pub unacked_bytes: u64,
-    /// Retransmissions of the segment under way.
+    /// Retransmissions of the segment under way, or probes of a shut window beyond the first, that nothing
+    /// answered.
     pub retransmits: u32,
     /// Time since the peer's kernel last acknowledged anything.
     #[serde(rename = "since_last_ack_seconds", serialize_with = "seconds")]
@@ -19,9 +20,11 @@ pub struct KernelView {
 }
 
 impl KernelView {
-    /// Returns whether bytes wait for an acknowledgement and none of any kind came for `time`.
+    /// Returns whether bytes wait for an acknowledgement, our kernel asked again in vain, and nothing of any
+    /// kind came for `time`. Age alone proves nothing: a shut window (RFC 9293 section 3.8.6.1) is asked about
+    /// at growing intervals, and its answers are all that comes.
     pub fn is_path_dead(&self, time: Duration) -> bool {
-        self.unacked_bytes > 0 && self.since_last_ack >= time
+        self.unacked_bytes > 0 && self.retransmits > 0 && self.since_last_ack >= time
     }
 }
 

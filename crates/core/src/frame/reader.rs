@@ -331,6 +331,21 @@ mod tests {
     }
 
     #[test]
+    fn what_just_fits_a_limit_passes() {
+        let message =
+            [frame(2, false, false, 70_000), frame(0, false, false, 70_000), frame(0, true, false, 60_000)];
+        let fragments = std::iter::once(frame(2, false, false, 0))
+            .chain((0..48).map(|_| frame(0, false, false, 0)))
+            .chain([frame(0, true, false, 0)]);
+        for wire in [message.concat(), fragments.collect::<Vec<_>>().concat()] {
+            let (_, _, messages) = walk(&wire, &[wire.len()], false).expect("all is valid");
+            assert_eq!(messages, 1);
+        }
+        let (_, control, _) = walk(&frame(9, true, false, 125), &[7], false).expect("all is valid");
+        assert_eq!(control, [Opcode::Ping]);
+    }
+
+    #[test]
     fn deflate_may_set_rsv1_on_the_first_frame_only() {
         let mut deflate = reader(ReservedBits::Deflate);
         assert!(matches!(deflate.next(&frame(1, false, true, 3), false), Ok(Step::Data { .. })));

@@ -81,3 +81,44 @@ impl Outbox {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_waits_goes_out_in_order_and_leaves_no_memory_behind() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let mut outbox = Outbox::default();
+        let mut expected = Vec::new();
+        let chunk: Vec<u8> = (0..65_536u32).map(|n| (n % 251) as u8).collect();
+        // Until the kernel takes no more.
+        while outbox.is_empty() {
+            poll_fn(|cx| Poll::Ready(outbox.write(&mut ours, &chunk, cx))).await.unwrap();
+            expected.extend_from_slice(&chunk);
+            tokio::task::yield_now().await;
+        }
+        outbox.push_control(Opcode::Ping, b"behind", None);
+        expected.extend_from_slice(b"\x89\x06behind");
+        let read = tokio::spawn(async move {
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).await.unwrap();
+            got
+        });
+        poll_fn(|cx| match outbox.flush(&mut ours, cx) {
+            Ok(_) if outbox.is_empty() => Poll::Ready(()),
+            Ok(_) => Poll::Pending,
+            Err(error) => panic!("{error}"),
+        })
+        .await;
+        assert_eq!((outbox.waiting.capacity(), outbox.written), (0, 0));
+        drop(ours);
+        assert!(read.await.unwrap() == expected, "what arrived is not what was written");
+    }
+}

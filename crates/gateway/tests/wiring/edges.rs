@@ -3,56 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::kit::{PATIENCE, Running, Seen, echo_app, frame, next, raw_client, read_frame};
+use crate::kit::{PATIENCE, app_frame, bare_pair, frame, read_frame, read_rest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const SHORT: Duration = Duration::from_millis(300);
-
-/// A gateway with a client and an app that are both bare sockets behind their handshakes.
-async fn bare_pair(change: impl FnOnce(&mut pulsegate::config::Config)) -> (Running, TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gateway = Running::start(listener.local_addr().unwrap(), change).await;
-    let app = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
-        let key = head
-            .lines()
-            .find_map(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key").then(|| &line[18..]))
-            .unwrap();
-        let accept = derive_accept_key(key.trim().as_bytes());
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        );
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        stream
-    };
-    let (client, app) = tokio::join!(raw_client(gateway.data), app);
-    client.set_nodelay(true).unwrap();
-    app.set_nodelay(true).unwrap();
-    (gateway, client, app)
-}
-
-/// An unmasked frame, as an app sends it.
-fn app_frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
-    let mut wire = vec![first_byte, payload.len() as u8];
-    assert!(payload.len() <= 125, "a short frame is expected");
-    wire.extend_from_slice(payload);
-    wire
-}
-
-async fn read_rest(stream: &mut TcpStream) -> Vec<u8> {
-    let mut rest = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end in time").unwrap();
-    rest
-}
 
 #[tokio::test]
 async fn a_client_that_pings_often_does_not_hide_a_frozen_app() {
@@ -116,31 +72,57 @@ async fn waiting_for_an_end_within_a_frame_costs_no_processor_time() {
     app.write_all(&app_frame(0x88, b"\x03\xe8")).await.unwrap();
     assert_eq!(read_frame(&mut client).await, (0x88, b"\x03\xe8".to_vec()));
     assert_eq!(read_rest(&mut client).await, b"");
-    let fired = timer_fires(&gateway).await;
+    let fired = gateway.scrape("pulsegate_timer_lag_seconds_count").await;
     assert!((1..50).contains(&fired), "the timer fired {fired} times");
-}
-
-async fn timer_fires(gateway: &Running) -> u64 {
-    let mut scrape = TcpStream::connect(gateway.ops).await.unwrap();
-    scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-    let text = String::from_utf8(read_rest(&mut scrape).await).unwrap();
-    let line = text.lines().find(|line| line.starts_with("pulsegate_timer_lag_seconds_count"));
-    line.and_then(|line| line.split(' ').next_back()).expect("the series").trim().parse().unwrap()
 }
 
 #[tokio::test]
 async fn nothing_follows_our_close_frame() {
-    let (app, mut seen) = echo_app().await;
-    let gateway = Running::start(app, |_| {}).await;
-    let mut client = raw_client(gateway.data).await;
-    assert_eq!(next(&mut seen).await, Seen::Open);
+    let (gateway, mut client, mut app) = bare_pair(|_| {}).await;
     gateway.stop.cancel();
     assert_eq!(read_frame(&mut client).await.0, 0x88);
-    client.write_all(&frame(0x89, b"late")).await.unwrap();
-    client.write_all(&frame(0x81, b"late")).await.unwrap();
+    let mut close = [0; 2];
+    timeout(PATIENCE, app.read_exact(&mut close)).await.unwrap().unwrap();
+    assert_eq!(close[0], 0x88);
+    let mut rest = vec![0; 4 + usize::from(close[1] & 0x7f)];
+    app.read_exact(&mut rest).await.unwrap();
+    for first_byte in [0x89, 0x81] {
+        client.write_all(&frame(first_byte, b"late")).await.unwrap();
+        app.write_all(&app_frame(first_byte, b"late")).await.unwrap();
+    }
     client.write_all(&frame(0x88, b"\x03\xf4")).await.unwrap();
+    app.write_all(&app_frame(0x88, b"\x03\xf4")).await.unwrap();
+    app.shutdown().await.unwrap();
+    assert_eq!((read_rest(&mut client).await, read_rest(&mut app).await), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_pong_goes_between_two_frames_and_never_into_one() {
+    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    let first = app_frame(0x82, &[7; 100]);
+    app.write_all(&first[..50]).await.unwrap();
+    let mut got = vec![0; 50];
+    timeout(PATIENCE, client.read_exact(&mut got)).await.unwrap().unwrap();
+    client.write_all(&frame(0x89, b"now")).await.unwrap();
+    client.write_all(&frame(0x81, b"read")).await.unwrap();
+    // When the text has come through, the ping before it was seen.
+    timeout(PATIENCE, app.read_exact(&mut [0; 10])).await.unwrap().unwrap();
+    app.write_all(&[&first[50..], &app_frame(0x81, b"next")].concat()).await.unwrap();
+    let mut rest = vec![0; 52];
+    timeout(PATIENCE, client.read_exact(&mut rest)).await.unwrap().unwrap();
+    assert_eq!([got, rest].concat(), first);
+    assert_eq!(read_frame(&mut client).await, (0x8a, b"now".to_vec()));
+    assert_eq!(read_frame(&mut client).await, (0x81, b"next".to_vec()));
+}
+
+#[tokio::test]
+async fn an_end_within_a_frame_is_a_fin_and_no_bytes_that_are_not_the_frames() {
+    let (gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    app.write_all(&app_frame(0x82, &[7; 100])[..50]).await.unwrap();
+    timeout(PATIENCE, client.read_exact(&mut [0; 50])).await.unwrap().unwrap();
+    gateway.stop.cancel();
     assert_eq!(read_rest(&mut client).await, b"");
-    assert!(matches!(next(&mut seen).await, Seen::Close(Some((1012, _)))));
+    assert_eq!(timeout(PATIENCE, app.read_u8()).await.unwrap().unwrap(), 0x88);
 }
 
 #[tokio::test]

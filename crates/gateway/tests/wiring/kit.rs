@@ -1,7 +1,5 @@
 //! What the wiring tests share: a gateway in this process, an app behind it, raw clients.
 
-#![allow(dead_code, reason = "no test file uses all of the kit")]
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +43,15 @@ impl Running {
         let stop = CancellationToken::new();
         let task = tokio::spawn(gateway.run(stop.clone(), CancellationToken::new()));
         Running { data, ops, stop, task }
+    }
+
+    /// Returns the sum over all series of one metric.
+    pub(crate) async fn scrape(&self, name: &str) -> u64 {
+        let mut ops = TcpStream::connect(self.ops).await.unwrap();
+        ops.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let text = String::from_utf8(read_rest(&mut ops).await).unwrap();
+        let series = text.lines().filter(|line| line.starts_with(name));
+        series.map(|line| line.split(' ').next_back().unwrap().trim().parse::<u64>().unwrap()).sum()
     }
 
     /// Stops the gateway and waits for its end.
@@ -156,4 +164,48 @@ pub(crate) async fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
         (first, payload)
     };
     timeout(PATIENCE, read).await.expect("a frame in time")
+}
+
+/// A gateway with a client and an app that are both bare sockets behind their handshakes.
+pub(crate) async fn bare_pair(change: impl FnOnce(&mut Config)) -> (Running, TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(listener.local_addr().unwrap(), change).await;
+    let app = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let key = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key").then(|| &line[18..]))
+            .unwrap();
+        let accept = derive_accept_key(key.trim().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream
+    };
+    let (client, app) = tokio::join!(raw_client(gateway.data), app);
+    client.set_nodelay(true).unwrap();
+    app.set_nodelay(true).unwrap();
+    (gateway, client, app)
+}
+
+/// A short unmasked frame, as an app sends it.
+pub(crate) fn app_frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
+    let mut wire = vec![first_byte, payload.len() as u8];
+    assert!(payload.len() <= 125, "a short frame is expected");
+    wire.extend_from_slice(payload);
+    wire
+}
+
+/// Reads what comes until the other side ends the connection.
+pub(crate) async fn read_rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end in time").unwrap();
+    rest
 }

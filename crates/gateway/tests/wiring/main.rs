@@ -10,3 +10,4 @@
 mod edges;
 mod kit;
 mod passing;
+mod pressure;

@@ -81,7 +81,7 @@ impl Detector {
         let in_flight = kernel.filter(|kernel| kernel.unacked_bytes > 0);
         let since = due
             .in_flight_since
-            .filter(|&since| in_flight.is_some_and(|kernel| kernel.since_last_ack >= now - since))
+            .filter(|&since| in_flight.is_some_and(|kernel| kernel.is_path_dead(now - since)))
             .filter(|_| late <= self.lateness_tolerated(0));
         if since.is_some_and(|since| now - since >= step * 7) {
             self.condemn(Cause::Unreachable, 0, 0, late, now, kernel);

@@ -199,3 +199,27 @@ fn what_both_legs_have_to_tell_is_told() {
     assert_eq!(session.poll_note(), Some(Note::Recovered(Leg::App)));
     assert_eq!(session.poll_note(), None);
 }
+
+#[test]
+fn a_dead_app_is_a_1012_to_the_client() {
+    let (mut session, start) = start();
+    let gone = KernelView { unacked_bytes: 14, retransmits: 3, since_last_ack: 60 * SECOND };
+    let (_, verdict) = run_until_dead(&mut session, start, Leg::App, Some(gone));
+    assert_eq!(verdict.cause, Cause::Unreachable);
+    assert!(matches!(session.poll_order(Leg::Client), Some(Order::Close(Some(frame))) if frame.code == 1012));
+    assert_eq!(session.poll_order(Leg::App), Some(Order::Reset));
+}
+
+#[test]
+fn a_fin_behind_a_close_waits_for_the_answer_and_for_nothing_more() {
+    let (mut session, now) = start();
+    assert!(!session.handle_input_over(Leg::Client), "without a Close it is a hang-up");
+    session.handle_close(Leg::App, None, now);
+    assert!(session.handle_input_over(Leg::App));
+    assert!(!session.is_leg_done(Leg::App));
+    session.handle_close(Leg::Client, None, now);
+    assert_eq!(session.poll_order(Leg::App), Some(Order::Close(None)));
+    assert_eq!(session.poll_order(Leg::App), Some(Order::Finish));
+    session.handle_finished(Leg::App);
+    assert!(session.is_leg_done(Leg::App));
+}

@@ -146,3 +146,22 @@ fn a_late_timer_tells_the_suspicion_too() {
     let told: Vec<_> = run.events.iter().map(|(_, event)| std::mem::discriminant(event)).collect();
     assert_eq!(told[..2], [Event::Withheld, Event::Suspected].map(|event| std::mem::discriminant(&event)));
 }
+
+/// A peer that reads nothing has shut its window: its kernel is asked less and less often, so the last
+/// acknowledgement grows old while the path is alive.
+#[test]
+fn a_shut_window_is_no_dead_path() {
+    let shut =
+        |at: Duration| Some(KernelView { unacked_bytes: 50_000, retransmits: 0, since_last_ack: at / 2 });
+    let mut run = Run::new(BALANCED_APP, 24);
+    run.detector.handle_rest(run.start);
+    run.detector.handle_write_blocked(run.start);
+    run.until(ms(100_000), &mut |_| None, &shut);
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((at, verdict.cause), (BALANCED_APP.write_stall_after, Cause::WriteStalled));
+
+    let mut run = Run::new(BALANCED_APP, 25);
+    run.until(ms(100_000), &mut |_| None, &shut);
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((at, verdict.cause), (BALANCED_APP.frozen_after, Cause::Frozen));
+}
