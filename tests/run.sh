@@ -135,11 +135,11 @@ need_netns() {
   }
   need ip iproute2 && need nft nftables && need node nodejs && need_python && need_node || return 1
   local probe=pulsegate-$$-probe
-  if ! ip netns add "$probe" 2>/dev/null; then
-    missing="the right to make network namespaces"
-    return 1
-  fi
-  ip netns del "$probe"
+  local status=0
+  { ip netns add "$probe" && ip netns exec "$probe" nft list tables; } >/dev/null 2>&1 || status=$?
+  ip netns del "$probe" 2>/dev/null || true
+  [[ $status -eq 0 ]] || missing="the right to make network namespaces and nftables rules in them"
+  return "$status"
 }
 
 needs_of() {
