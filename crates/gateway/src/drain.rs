@@ -42,12 +42,13 @@ pub(crate) async fn drain(shared: &Arc<Shared>, hurry: CancellationToken) {
         _ = timeout_at(deadline, patience) => {}
         () = hurry.cancelled() => {}
     }
-    let left = shared.sessions.len();
-    if left > 0 {
-        tracing::warn!(left, "sessions are cut: the drain is over");
+    // Plain requests count too: a long poll under way holds the drain until its deadline.
+    let (left, requests) = (shared.sessions.len(), shared.connections.len());
+    if left + requests > 0 {
+        tracing::warn!(left, requests, "sessions and requests are cut: the drain is over");
     }
     shared.feed.publish(What::DrainFinished { left });
-    tracing::info!(left, seconds = started.elapsed().as_secs_f64(), "drained");
+    tracing::info!(left, requests, seconds = started.elapsed().as_secs_f64(), "drained");
 }
 
 /// Waits until no session and no request is left; ends what came in while the others were being closed.
