@@ -223,3 +223,13 @@ fn a_fin_behind_a_close_waits_for_the_answer_and_for_nothing_more() {
     session.handle_finished(Leg::App);
     assert!(session.is_leg_done(Leg::App));
 }
+
+#[test]
+fn no_data_follows_a_close_frame_of_our_own() {
+    let (mut session, now) = start();
+    session.handle_end(EndReason::Kicked, CloseFrame::new(1008, "kicked"), now);
+    for leg in Leg::BOTH {
+        assert!(!session.is_forwarding(leg), "{leg}");
+        assert!(session.is_awaiting_close(leg), "{leg}");
+    }
+}
