@@ -106,3 +106,24 @@ def test_an_idle_gateway_ends_at_once(gateway, chat):
     told = time.monotonic()
     running.stop()
     assert time.monotonic() - told < 2, "nobody is connected: there is nothing to wait for"
+
+def test_a_second_signal_cuts_the_window_short_and_still_says_goodbye(gateway, chat):
+    app = chat()
+    running = gateway(app.url, settings={"drain.window": "60s", "drain.deadline": "60s"})
+
+    async def scenario():
+        held = [await connect(running.url()) for _ in range(50)]
+        running.stopped = True
+        running.process.signal(signal.SIGTERM)
+        await asyncio.to_thread(
+            running.process.report, lambda line: line["fields"]["message"] == "draining", "draining"
+        )
+        told = time.monotonic()
+        running.process.signal(signal.SIGTERM)
+        await asyncio.gather(*(client.wait_closed() for client in held))
+        status = await asyncio.to_thread(running.process.wait, 10)
+        return status, time.monotonic() - told, [client.close_code for client in held]
+
+    status, took, codes = run(scenario())
+    assert (status, set(codes)) == (0, {1012})
+    assert took < 5

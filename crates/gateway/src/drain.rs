@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::{CloseFrame, EndReason};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use pulsegate_registry::Lookup;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::What;
@@ -13,6 +14,9 @@ use crate::shared::Shared;
 
 /// Service restart: what clients that reconnect by themselves take for "come back" (RFC 6455 registry).
 const SERVICE_RESTART: u16 = 1012;
+
+/// Even in a hurry Close frames get this long to be written.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(250);
 
 /// How often the list is looked at again for sessions whose handshake was under way.
 const LOOK_AGAIN_EVERY: Duration = Duration::from_millis(50);
@@ -30,6 +34,10 @@ pub(crate) async fn drain(shared: &Arc<Shared>, hurry: CancellationToken) {
 
     let share = shared.config.drain.window.min(shared.config.drain.deadline) / (sessions.len().max(1) as u32);
     for (place, entry) in sessions.into_iter().enumerate() {
+        // Nobody waits for the turn of a session that has ended by itself.
+        if !matches!(shared.registry.find(entry.id()), Lookup::Live(_)) {
+            continue;
+        }
         let at = started + share.mul_f64(place as f64 + fastrand::f64());
         tokio::select! {
             () = sleep_until(at) => {}
@@ -37,10 +45,13 @@ pub(crate) async fn drain(shared: &Arc<Shared>, hurry: CancellationToken) {
         }
         entry.handle().end(EndReason::Drained, farewell());
     }
-    let patience = async { wait_for_the_rest(shared).await };
+    let hurried = async {
+        hurry.cancelled().await;
+        sleep(LAST_WORDS_MAX).await;
+    };
     tokio::select! {
-        _ = timeout_at(deadline, patience) => {}
-        () = hurry.cancelled() => {}
+        _ = timeout_at(deadline, wait_for_the_rest(shared)) => {}
+        () = hurried => {}
     }
     // Plain requests count too: a long poll under way holds the drain until its deadline.
     let (left, requests) = (shared.sessions.len(), shared.connections.len());

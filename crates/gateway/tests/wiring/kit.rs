@@ -24,6 +24,7 @@ pub(crate) struct Running {
     pub(crate) data: SocketAddr,
     pub(crate) ops: SocketAddr,
     pub(crate) stop: CancellationToken,
+    pub(crate) hurry: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -40,9 +41,9 @@ impl Running {
         change(&mut config);
         let gateway = Gateway::bind(config).await.unwrap();
         let (data, ops) = (gateway.addresses().data, gateway.addresses().ops);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(gateway.run(stop.clone(), CancellationToken::new()));
-        Running { data, ops, stop, task }
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+        let task = tokio::spawn(gateway.run(stop.clone(), hurry.clone()));
+        Running { data, ops, stop, hurry, task }
     }
 
     /// Returns the sum over all series of one metric.

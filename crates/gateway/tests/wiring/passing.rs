@@ -236,3 +236,39 @@ async fn draining_tells_both_sides_1012() {
     assert!(matches!(next(&mut seen).await, Seen::Close(Some((1012, _)))));
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_hurried_drain_still_says_goodbye() {
+    let (app, mut seen) = echo_app().await;
+    let gateway = Running::start(app, |config| {
+        config.drain.window = PATIENCE * 10;
+        config.drain.deadline = PATIENCE * 10;
+    })
+    .await;
+    let mut client = raw_client(gateway.data).await;
+    assert_eq!(next(&mut seen).await, Seen::Open);
+    gateway.stop.cancel();
+    gateway.hurry.cancel();
+    let (first, payload) = read_frame(&mut client).await;
+    assert_eq!((first, u16::from_be_bytes([payload[0], payload[1]])), (0x88, 1012));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_those_who_left_by_themselves() {
+    let (app, mut seen) = echo_app().await;
+    let gateway = Running::start(app, |config| {
+        config.drain.window = PATIENCE * 10;
+        config.drain.deadline = PATIENCE * 20;
+    })
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(raw_client(gateway.data).await);
+        assert_eq!(next(&mut seen).await, Seen::Open);
+    }
+    gateway.stop.cancel();
+    drop(clients);
+    // One turn of a hundred may be waited for; it is 2 s at most.
+    gateway.stop().await;
+}
