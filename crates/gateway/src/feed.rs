@@ -1,12 +1,11 @@
 //! The event feed: what happened, kept in a bounded ring and announced to readers.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use pulsegate_core::{Leg, SessionId};
 use pulsegate_heartbeat::Verdict;
 use pulsegate_registry::{EventRing, Replay, SessionInfo, Tombstone};
-use std::sync::Arc;
 use tokio::sync::watch;
 
 /// One line of the feed.

@@ -1,18 +1,18 @@
 //! A whole gateway: binds its listeners, runs until it is told to stop, and leaves in order.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ControlAddr};
-use crate::control::{self, ControlError, ControlListener, Secret, SecretError};
+use crate::control::{self, ControlListener, Secret};
 use crate::shared::{Shared, clock};
 use crate::{drain, front, ops};
 
@@ -23,7 +23,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);
 
 /// Why a gateway could not begin.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address is taken, not ours, or not allowed.
     #[error("can't listen on {address} ({what}): {source}")]
@@ -37,20 +37,7 @@ pub enum ServeError {
     },
     /// The control API may not start as configured.
     #[error(transparent)]
-    Control(ControlRefusal),
-}
-
-/// Why the control API may not start as configured.
-#[derive(Debug, Error)]
-#[error(transparent)]
-pub struct ControlRefusal(#[from] Refusal);
-
-#[derive(Debug, Error)]
-enum Refusal {
-    #[error(transparent)]
-    Token(#[from] SecretError),
-    #[error(transparent)]
-    Exposed(#[from] ControlError),
+    Control(Box<dyn Error + Send + Sync>),
 }
 
 impl ServeError {
@@ -211,8 +198,8 @@ async fn bind_control(config: &Config) -> Result<Option<(ControlListener, Option
     Ok(Some((listener, token)))
 }
 
-fn refused(why: impl Into<Refusal>) -> ServeError {
-    ServeError::Control(ControlRefusal(why.into()))
+fn refused(why: impl Error + Send + Sync + 'static) -> ServeError {
+    ServeError::Control(Box::new(why))
 }
 
 fn shown(address: &ControlAddr) -> String {

@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use listener::{ControlListener, socket_path};
-pub(crate) use secret::{Secret, SecretError};
+pub(crate) use secret::Secret;
 
 use crate::http_serve::http_serve;
 use crate::problem::Problem;

@@ -1,5 +1,6 @@
 //! The metrics: names, help, buckets, and a handle to each series, resolved once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram, with_local_recorder};
@@ -27,7 +28,7 @@ const SECONDS_LONG: [f64; 11] =
 ///
 /// The recorder is its own, not the process' global one, so that several gateways can run side by side.
 pub(crate) struct Metrics {
-    recorder: Option<PrometheusRecorder>,
+    recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
 
@@ -72,26 +73,24 @@ pub(crate) struct LegMetrics {
 impl Metrics {
     /// Registers every series, so that all of them are there, at 0, from the first scrape on.
     pub(crate) fn new() -> Metrics {
-        let recorder = recorder();
-        let handle = recorder.handle();
-        with_local_recorder(&recorder, super::describe::describe_all);
-        let process = metrics_process::Collector::default();
-        let mut metrics = with_local_recorder(&recorder, || {
-            process.describe();
+        let recorder = Arc::new(recorder());
+        with_local_recorder(&*recorder, || {
+            super::describe::describe_all();
             gauge!("pulsegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-            Metrics::resolve(handle, process)
-        });
-        metrics.recorder = Some(recorder);
-        // Nobody knows yet, and a 0 would raise an alarm about an app that nobody has asked.
-        metrics.upstream_up.set(f64::NAN);
-        metrics
+            let process = metrics_process::Collector::default();
+            process.describe();
+            let metrics = Metrics::resolve(Arc::clone(&recorder), process);
+            // Nobody knows yet, and a 0 would raise an alarm about an app that nobody has asked.
+            metrics.upstream_up.set(f64::NAN);
+            metrics
+        })
     }
 
     /// Makes the handles; runs with the recorder in scope.
-    fn resolve(handle: PrometheusHandle, process: metrics_process::Collector) -> Metrics {
+    fn resolve(recorder: Arc<PrometheusRecorder>, process: metrics_process::Collector) -> Metrics {
         Metrics {
-            recorder: None,
-            handle,
+            handle: recorder.handle(),
+            recorder,
             process,
             sessions: [SessionState::Live, SessionState::Suspect]
                 .map(|state| gauge!("pulsegate_sessions", "state" => state.as_str())),
@@ -121,9 +120,7 @@ impl Metrics {
     pub(crate) fn render(&self, live: usize, suspect: usize) -> String {
         self.sessions[0].set(live as f64);
         self.sessions[1].set(suspect as f64);
-        if let Some(recorder) = &self.recorder {
-            with_local_recorder(recorder, || self.process.collect());
-        }
+        with_local_recorder(&*self.recorder, || self.process.collect());
         self.handle.render()
     }
 
@@ -157,7 +154,7 @@ impl Metrics {
 
     /// Counts a request that was refused.
     pub(crate) fn handshake_rejected(&self, reason: Rejection) {
-        let place = Rejection::ALL.iter().position(|known| known.as_str() == reason.as_str());
+        let place = Rejection::ALL.iter().position(|&known| known == reason);
         self.handshakes_rejected[place.expect("ALL lists every reason")].increment(1);
     }
 
@@ -174,7 +171,7 @@ impl Metrics {
 
     /// Counts a connection to the app that failed.
     pub(crate) fn upstream_connect_failed(&self, reason: DialFailure) {
-        let place = DialFailure::ALL.iter().position(|known| known.as_str() == reason.as_str());
+        let place = DialFailure::ALL.iter().position(|&known| known == reason);
         self.upstream_connect_failures[place.expect("ALL lists every reason")].increment(1);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pulsegate_core::{Leg, SessionId, Violation};
+use pulsegate_core::{Leg, Opcode, SessionId, Violation};
 use pulsegate_heartbeat::KernelView;
 use pulsegate_registry::{Ending, Entry, Note, Order, Session};
 use tokio::io::AsyncWrite;
@@ -75,10 +75,15 @@ impl Driver {
             }
             self.tell();
             if self.session.is_finished() {
-                self.flush_last(cx);
+                // The sockets are dropped right after: the last chance for what still waits.
+                for line in &mut self.lines {
+                    line.flush_last(cx);
+                }
+                self.publish();
                 return Poll::Ready(());
             }
             if !progress {
+                self.publish();
                 return self.wait(cx, now);
             }
         }
@@ -185,7 +190,8 @@ impl Driver {
                 Order::Finish => line.finishing = true,
                 Order::CloseAndDrop(frame) => {
                     line.push_close(Some(&frame));
-                    self.write_farewell(leg);
+                    line.flush_last(&mut Context::from_waker(std::task::Waker::noop()));
+                    line.drop_stream(false);
                 }
                 Order::Reset => line.drop_stream(true),
             }
@@ -194,35 +200,18 @@ impl Driver {
         if line.takes_control()
             && let Some(probe) = self.session.poll_probe(leg, now)
         {
-            line.push_ping(&probe.to_payload());
+            line.push_control(Opcode::Ping, &probe.to_payload());
             self.shared.metrics.leg(leg).probes_sent.increment(1);
             progress = true;
         }
         progress
     }
 
-    /// Writes what the socket takes at this moment, then drops it.
-    fn write_farewell(&mut self, leg: Leg) {
-        let line = &mut self.lines[leg.index()];
-        if let Some(stream) = &mut line.stream {
-            let mut cx = Context::from_waker(std::task::Waker::noop());
-            let _ = line.outbox.flush(stream, &mut cx);
-        }
-        line.drop_stream(false);
-    }
-
-    /// Gives what still waits its last chance: the sockets are dropped right after.
-    fn flush_last(&mut self, cx: &mut Context<'_>) {
-        for line in &mut self.lines {
-            if let Some(stream) = &mut line.stream {
-                let _ = line.outbox.flush(stream, cx);
-            }
-        }
-    }
-
     /// Tells the world what the machine notes.
     fn tell(&mut self) {
         while let Some(note) = self.session.poll_note() {
+            // First the registry: who hears of it in the feed and asks finds it there.
+            self.publish();
             let id = self.id();
             let metrics = &self.shared.metrics;
             match note {
@@ -247,6 +236,10 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Shows the registry what the detectors know: once a poll, not once a pass.
+    fn publish(&self) {
         for leg in Leg::BOTH {
             self.entry.publish(leg, self.session.detector(leg));
         }

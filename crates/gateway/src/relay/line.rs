@@ -1,5 +1,6 @@
 //! One connection of a session: socket, frame reader, outbox.
 
+use std::task::Context;
 use std::time::Instant;
 
 use pulsegate_core::{
@@ -83,12 +84,8 @@ impl Line {
 
     /// Answers a ping: now if that is possible, else as soon as it is.
     pub(super) fn answer_ping(&mut self, payload: &[u8]) {
-        if self.takes_control() {
-            let mask = self.mask();
-            self.outbox.push_control(Opcode::Pong, payload, mask);
-        } else {
-            self.pong_due = Some(payload.into());
-        }
+        self.pong_due = Some(payload.into());
+        self.settle_pong();
     }
 
     /// Puts the pong that is due where it may go, if it may.
@@ -96,15 +93,14 @@ impl Line {
         if self.takes_control()
             && let Some(payload) = self.pong_due.take()
         {
-            let mask = self.mask();
-            self.outbox.push_control(Opcode::Pong, &payload, mask);
+            self.push_control(Opcode::Pong, &payload);
         }
     }
 
-    /// Puts a ping behind what waits; call only between frames.
-    pub(super) fn push_ping(&mut self, payload: &[u8]) {
+    /// Puts a control frame behind what waits; call only between frames.
+    pub(super) fn push_control(&mut self, opcode: Opcode, payload: &[u8]) {
         let mask = self.mask();
-        self.outbox.push_control(Opcode::Ping, payload, mask);
+        self.outbox.push_control(opcode, payload, mask);
     }
 
     /// Puts a Close frame behind what waits; returns whether one could be put there at all.
@@ -112,8 +108,11 @@ impl Line {
         if self.within_frame || self.finishing || self.broken {
             return false;
         }
-        let mask = self.mask();
-        self.outbox.push_close(frame, mask);
+        let mut payload = Vec::new();
+        if let Some(frame) = frame {
+            frame.write_payload(&mut payload);
+        }
+        self.push_control(Opcode::Close, &payload);
         self.closed = true;
         true
     }
@@ -128,9 +127,14 @@ impl Line {
     /// the end.
     pub(super) fn break_off(&mut self) {
         self.broken = true;
-        self.outbox = Outbox::default();
-        self.pong_due = None;
-        self.blocked = false;
+        self.discard_output();
+    }
+
+    /// Writes what the socket takes at this moment; an error no longer matters.
+    pub(super) fn flush_last(&mut self, cx: &mut Context<'_>) {
+        if let Some(stream) = &mut self.stream {
+            let _ = self.outbox.flush(stream, cx);
+        }
     }
 
     /// Drops the connection; with `reset` the peer's kernel gets RST and ours frees all buffers at once.
@@ -141,8 +145,12 @@ impl Line {
             // If this fails the connection is gone already.
             let _ = stream.set_zero_linger();
         }
-        self.outbox = Outbox::default();
         self.kept = Vec::new();
+        self.discard_output();
+    }
+
+    fn discard_output(&mut self) {
+        self.outbox = Outbox::default();
         self.pong_due = None;
         self.blocked = false;
     }

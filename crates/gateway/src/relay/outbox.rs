@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pulsegate_core::{CloseFrame, Opcode, write_control};
+use pulsegate_core::{Opcode, write_control};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
@@ -51,15 +51,6 @@ impl Outbox {
     /// Keeps a control frame of our own behind what waits; written by the next flush.
     pub(super) fn push_control(&mut self, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
         write_control(&mut self.waiting, opcode, payload, mask);
-    }
-
-    /// Keeps a Close frame behind what waits.
-    pub(super) fn push_close(&mut self, frame: Option<&CloseFrame>, mask: Option<[u8; 4]>) {
-        let mut payload = Vec::new();
-        if let Some(frame) = frame {
-            frame.write_payload(&mut payload);
-        }
-        self.push_control(Opcode::Close, &payload, mask);
     }
 
     /// Writes what waits, as far as the socket takes it. Returns how many bytes it took.

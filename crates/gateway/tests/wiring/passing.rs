@@ -237,14 +237,16 @@ async fn draining_tells_both_sides_1012() {
     gateway.stop().await;
 }
 
+/// A drain that no test has the patience for.
+fn long_drain(config: &mut pulsegate::config::Config) {
+    config.drain.window = PATIENCE * 10;
+    config.drain.deadline = PATIENCE * 20;
+}
+
 #[tokio::test]
 async fn a_hurried_drain_still_says_goodbye() {
     let (app, mut seen) = echo_app().await;
-    let gateway = Running::start(app, |config| {
-        config.drain.window = PATIENCE * 10;
-        config.drain.deadline = PATIENCE * 10;
-    })
-    .await;
+    let gateway = Running::start(app, long_drain).await;
     let mut client = raw_client(gateway.data).await;
     assert_eq!(next(&mut seen).await, Seen::Open);
     gateway.stop.cancel();
@@ -257,11 +259,7 @@ async fn a_hurried_drain_still_says_goodbye() {
 #[tokio::test]
 async fn a_drain_does_not_wait_for_those_who_left_by_themselves() {
     let (app, mut seen) = echo_app().await;
-    let gateway = Running::start(app, |config| {
-        config.drain.window = PATIENCE * 10;
-        config.drain.deadline = PATIENCE * 20;
-    })
-    .await;
+    let gateway = Running::start(app, long_drain).await;
     let mut clients = Vec::new();
     for _ in 0..100 {
         clients.push(raw_client(gateway.data).await);
