@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pulsegate_core::IdSource;
-use pulsegate_heartbeat::Limits;
+use pulsegate_heartbeat::{Crowd, Limits};
 use pulsegate_registry::{CloseCodes, Registry, RegistryLimits, SessionLimits};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::feed::Feed;
 use crate::front::Probe;
 use crate::ops::Metrics;
-use crate::relay::Handle;
+use crate::relay::{Handle, VIGILS_MAX};
 
 /// One running gateway. There may be several in a process: nothing in here is global.
 pub(crate) struct Shared {
@@ -21,6 +22,10 @@ pub(crate) struct Shared {
     /// Bounds of every session, made from the configuration once.
     pub(crate) session_limits: Arc<SessionLimits>,
     pub(crate) registry: Registry<Handle>,
+    /// Per leg, all peers that are watched: many that fall silent together raise a doubt.
+    pub(crate) crowds: [Arc<Crowd>; 2],
+    /// Seats for the sockets of the dead.
+    pub(crate) vigils: Arc<Semaphore>,
     pub(crate) feed: Feed,
     pub(crate) metrics: Metrics,
     /// Connections to the data port, until they became sessions.
@@ -48,6 +53,8 @@ impl Shared {
         Shared {
             session_limits: Arc::new(session_limits(&config)),
             registry: Registry::new(limits, ids),
+            crowds: Default::default(),
+            vigils: Arc::new(Semaphore::new(VIGILS_MAX)),
             feed: Feed::new(unix_ms, config.registry.events_max),
             metrics: Metrics::new(),
             connections: TaskTracker::new(),

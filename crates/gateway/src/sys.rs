@@ -2,6 +2,7 @@
 //! `getsockopt(TCP_INFO)`.
 
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use pulsegate_heartbeat::KernelView;
 use socket2::SockRef;
@@ -29,12 +30,19 @@ pub(crate) fn has_bytes_waiting(stream: &TcpStream) -> bool {
     SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
 }
 
-/// Sets the options of a session's socket.
-pub(crate) fn prepare(stream: &TcpStream) {
+/// Sets the options of a session's socket. After `backstop` without an acknowledgement of what was written
+/// the kernel gives the connection up by itself (`TCP_USER_TIMEOUT`, RFC 5482).
+pub(crate) fn prepare(stream: &TcpStream, backstop: Duration) {
     // None of these is needed to be correct, so a kernel that knows one of them not is no reason to refuse.
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
-    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+    {
+        let socket = SockRef::from(stream);
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+        let _ = socket.set_tcp_user_timeout(Some(backstop));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = backstop;
 }
 
 #[cfg(target_os = "linux")]

@@ -4,11 +4,13 @@
 //! suspect and when to give up; a [`Verdict`] carries the evidence it fell on.
 
 mod detector;
+mod doubt;
 mod limits;
 mod rtt;
 mod verdict;
 
 pub use detector::{Detector, Event, Pong, PongHabit, ProbeId};
+pub use doubt::{Crowd, Doubt, Member};
 pub use limits::Limits;
 pub use rtt::RoundTrip;
-pub use verdict::{KernelView, Verdict};
+pub use verdict::{Evidence, KernelView, Verdict};

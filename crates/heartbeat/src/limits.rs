@@ -27,6 +27,14 @@ impl Limits {
         self.ping_interval + self.verdict_after
     }
 
+    /// Returns after which time without an acknowledgement the kernel may give a connection up by itself: later
+    /// than any verdict, which tells more.
+    pub fn backstop(&self) -> Duration {
+        let last =
+            [self.bound(), self.frozen_after, self.idle_timeout, self.write_stall_after].into_iter().max();
+        last.unwrap_or_default() + self.bound() + self.verdict_after
+    }
+
     /// Returns how late a timer of ours may run before the silence may be our own fault: a tenth of
     /// `verdict_after`, at least 100 ms.
     pub(crate) fn lateness_max(&self) -> Duration {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use pulsegate_core::Cause;
 use serde::{Serialize, Serializer};
 
+use crate::doubt::Doubt;
+
 /// What our kernel knows of the peer's: from `TCP_INFO`, where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct KernelView {
@@ -28,11 +30,59 @@ impl KernelView {
     }
 }
 
+/// What a verdict can rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Pings that got no pong.
+    UnansweredProbes,
+    /// Bytes that no kernel acknowledged, though ours sent them again.
+    UnacknowledgedBytes,
+    /// A kernel that acknowledges, and a process behind it that does not answer.
+    AcknowledgingKernel,
+    /// Bytes that wait, of which none was taken.
+    StalledWrite,
+    /// Our kernel gave the connection up.
+    SocketTimeout,
+}
+
+impl Evidence {
+    /// Returns the words used in the proof.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Evidence::UnansweredProbes => "unanswered probes",
+            Evidence::UnacknowledgedBytes => "unacknowledged bytes",
+            Evidence::AcknowledgingKernel => "a kernel that acknowledges",
+            Evidence::StalledWrite => "a stalled write",
+            Evidence::SocketTimeout => "our kernel gave up",
+        }
+    }
+
+    pub(crate) fn of(
+        probes: u32,
+        kernel: Option<KernelView>,
+        stalled_for: Option<Duration>,
+    ) -> Vec<Evidence> {
+        let kernel = kernel.map(|kernel| {
+            if kernel.is_path_dead(Duration::ZERO) {
+                Evidence::UnacknowledgedBytes
+            } else {
+                Evidence::AcknowledgingKernel
+            }
+        });
+        let probes = (probes > 0).then_some(Evidence::UnansweredProbes);
+        let stalled = stalled_for.map(|_| Evidence::StalledWrite);
+        [probes, stalled, kernel].into_iter().flatten().collect()
+    }
+}
+
 /// The end of a peer, with the evidence it fell on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
     /// What kind of death.
     pub cause: Cause,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
     /// Time since the last byte from the peer.
     #[serde(rename = "silent_for_seconds", serialize_with = "seconds")]
     pub silent_for: Duration,
@@ -42,15 +92,20 @@ pub struct Verdict {
     #[serde(rename = "probes_sent_seconds", serialize_with = "all_seconds")]
     pub probes_sent: Vec<Duration>,
     /// How long bytes have waited for a peer that takes none.
-    #[serde(rename = "write_blocked_for_seconds", serialize_with = "maybe_seconds")]
-    pub write_blocked_for: Option<Duration>,
+    #[serde(rename = "write_stalled_for_seconds", serialize_with = "maybe_seconds")]
+    pub write_stalled_for: Option<Duration>,
     /// What the kernel said, where it could tell.
     pub kernel: Option<KernelView>,
+    /// Whether the kernel on the other end is that of a proxy in between, so that it says nothing of the
+    /// peer's own.
+    pub behind_proxy: bool,
     /// How late our own timer ran.
     #[serde(rename = "timer_lag_seconds", serialize_with = "seconds")]
     pub timer_lag: Duration,
-    /// How often the verdict had been withheld because our own timers ran late.
+    /// How often the verdict had been withheld.
     pub withheld: u32,
+    /// Why, the last time.
+    pub doubt: Option<Doubt>,
     /// Smoothed round trip before the silence.
     #[serde(rename = "round_trip_seconds", serialize_with = "maybe_seconds")]
     pub round_trip: Option<Duration>,
@@ -71,8 +126,8 @@ impl fmt::Display for Verdict {
             }
             f.write_str(" into the silence)")?;
         }
-        if let Some(blocked) = self.write_blocked_for {
-            write!(f, ", took no byte for {:.1} s while bytes waited", blocked.as_secs_f64())?;
+        if let Some(stalled) = self.write_stalled_for {
+            write!(f, ", took no byte for {:.1} s while bytes waited", stalled.as_secs_f64())?;
         }
         match self.kernel {
             Some(kernel) => write!(
@@ -84,9 +139,16 @@ impl fmt::Display for Verdict {
             )?,
             None => f.write_str(", no word from the kernel")?,
         }
+        if self.behind_proxy && self.kernel.is_some() {
+            f.write_str(" (the kernel of the proxy in between)")?;
+        }
         write!(f, ", own timer lag {} ms", self.timer_lag.as_millis())?;
-        if self.withheld > 0 {
-            write!(f, ", withheld {} times before", self.withheld)?;
+        if let Some(doubt) = self.doubt {
+            write!(f, ", withheld {} times before ({})", self.withheld, doubt.as_str())?;
+        }
+        f.write_str("; evidence: ")?;
+        for (n, evidence) in self.evidence.iter().enumerate() {
+            write!(f, "{}{}", if n == 0 { "" } else { ", " }, evidence.as_str())?;
         }
         Ok(())
     }

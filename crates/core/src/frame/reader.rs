@@ -95,6 +95,11 @@ impl FrameReader {
         self.frame_left == 0
     }
 
+    /// Returns how many payload bytes of the data frame under way are still to come.
+    pub fn frame_left(&self) -> u64 {
+        self.frame_left
+    }
+
     /// Looks at the front of `input` and says what to do with it; call again with what follows it.
     ///
     /// With `stop_between_frames` a run of data ends with its first whole frame.

@@ -213,7 +213,7 @@ mod tests {
         metrics.session_opened();
         metrics.session_opened();
         metrics.session_ended(EndReason::WriteStalled, Duration::from_secs(1));
-        metrics.leg(Leg::App).dead_peer(Cause::Frozen, Duration::from_secs(1));
+        metrics.leg(Leg::App).dead_peer(Cause::Frozen, Duration::from_secs(1), None);
         metrics.leg(Leg::Client).suspects.increment(3);
         metrics.leg(Leg::Client).messages.increment(5);
         metrics.leg(Leg::App).message_bytes.increment(7);

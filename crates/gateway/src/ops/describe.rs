@@ -71,7 +71,15 @@ fn describe_liveness() {
     );
     describe_counter!(
         "pulsegate_verdicts_withheld_total",
-        "Verdicts put off because the gateway's own timers ran late."
+        "Verdicts put off because the fault may be the gateway's own, by leg and doubt."
+    );
+    describe_counter!(
+        "pulsegate_verdicts_withheld_resolved_total",
+        "Peers with a withheld verdict, by what became of them: spared (the fault was here, or passing) or dead."
+    );
+    describe_counter!(
+        "pulsegate_false_evictions_total",
+        "Peers declared dead of whom bytes came within verdict_after all the same, by leg and cause."
     );
     describe_histogram!("pulsegate_timer_lag_seconds", "How late the gateway's own timers fire.");
 }

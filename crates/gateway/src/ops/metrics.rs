@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use pulsegate_core::{Cause, EndReason, Leg};
+use pulsegate_heartbeat::Doubt;
 use pulsegate_registry::{Mode, SessionState};
 
 use crate::front::{DialFailure, Rejection};
@@ -43,7 +44,6 @@ pub(crate) struct Metrics {
     handshake_duration: Histogram,
 
     legs: [LegMetrics; 2],
-    verdicts_withheld: Counter,
     timer_lag: Histogram,
 
     upstream_up: Gauge,
@@ -64,6 +64,10 @@ pub(crate) struct LegMetrics {
     pub(crate) suspects_recovered: Counter,
     dead_peers: [Counter; Cause::ALL.len()],
     dead_peer_detection: [Histogram; Cause::ALL.len()],
+    false_evictions: [Counter; Cause::ALL.len()],
+    verdicts_withheld: [Counter; Doubt::ALL.len()],
+    withheld_spared: [Counter; Doubt::ALL.len()],
+    withheld_dead: [Counter; Doubt::ALL.len()],
     pub(crate) messages: Counter,
     pub(crate) message_bytes: Counter,
     pub(crate) backpressure_pauses: Counter,
@@ -104,7 +108,6 @@ impl Metrics {
                 .map(|reason| counter!("pulsegate_handshakes_rejected_total", "reason" => reason.as_str())),
             handshake_duration: histogram!("pulsegate_handshake_duration_seconds"),
             legs: Leg::BOTH.map(LegMetrics::resolve),
-            verdicts_withheld: counter!("pulsegate_verdicts_withheld_total"),
             timer_lag: histogram!("pulsegate_timer_lag_seconds"),
             upstream_up: gauge!("pulsegate_upstream_up"),
             upstream_connects: counter!("pulsegate_upstream_connects_total"),
@@ -185,11 +188,6 @@ impl Metrics {
         self.draining.set(if draining { 1.0 } else { 0.0 });
     }
 
-    /// Counts a verdict that was put off because our own timers ran late.
-    pub(crate) fn verdict_withheld(&self) {
-        self.verdicts_withheld.increment(1);
-    }
-
     /// Records how late a timer of ours fired.
     pub(crate) fn timer_lag(&self, lag: Duration) {
         self.timer_lag.record(lag);
@@ -220,6 +218,12 @@ impl LegMetrics {
             dead_peer_detection: Cause::ALL.map(
                 |cause| histogram!("pulsegate_dead_peer_detection_seconds", "leg" => leg, "cause" => cause.as_str()),
             ),
+            false_evictions: Cause::ALL
+                .map(|cause| counter!("pulsegate_false_evictions_total", "leg" => leg, "cause" => cause.as_str())),
+            verdicts_withheld: Doubt::ALL
+                .map(|doubt| counter!("pulsegate_verdicts_withheld_total", "leg" => leg, "doubt" => doubt.as_str())),
+            withheld_spared: Doubt::ALL.map(|doubt| withheld_resolved(leg, doubt, "spared")),
+            withheld_dead: Doubt::ALL.map(|doubt| withheld_resolved(leg, doubt, "dead")),
             messages: counter!("pulsegate_messages_total", "direction" => direction),
             message_bytes: counter!("pulsegate_message_bytes_total", "direction" => direction),
             backpressure_pauses: counter!("pulsegate_backpressure_pauses_total", "leg" => leg),
@@ -228,11 +232,40 @@ impl LegMetrics {
     }
 
     /// Counts a verdict, and how long the silence had lasted.
-    pub(crate) fn dead_peer(&self, cause: Cause, silent_for: Duration) {
-        let place = Cause::ALL.iter().position(|&known| known == cause).expect("ALL lists every cause");
+    pub(crate) fn dead_peer(&self, cause: Cause, silent_for: Duration, doubt: Option<Doubt>) {
+        let place = place_of(cause);
         self.dead_peers[place].increment(1);
         self.dead_peer_detection[place].record(silent_for);
+        if let Some(doubt) = doubt {
+            self.withheld_dead[doubt as usize].increment(1);
+        }
     }
+
+    /// Counts a verdict after which the peer was heard all the same.
+    pub(crate) fn false_eviction(&self, cause: Cause) {
+        self.false_evictions[place_of(cause)].increment(1);
+    }
+
+    /// Counts a verdict that was put off.
+    pub(crate) fn verdict_withheld(&self, doubt: Doubt) {
+        self.verdicts_withheld[doubt as usize].increment(1);
+    }
+
+    /// Counts a withheld verdict that would have been wrong.
+    pub(crate) fn verdict_spared(&self, doubt: Doubt) {
+        self.withheld_spared[doubt as usize].increment(1);
+    }
+}
+
+fn place_of(cause: Cause) -> usize {
+    Cause::ALL.iter().position(|&known| known == cause).expect("ALL lists every cause")
+}
+
+fn withheld_resolved(leg: &'static str, doubt: Doubt, outcome: &'static str) -> Counter {
+    counter!(
+        "pulsegate_verdicts_withheld_resolved_total",
+        "leg" => leg, "doubt" => doubt.as_str(), "outcome" => outcome
+    )
 }
 
 fn recorder() -> PrometheusRecorder {
@@ -259,7 +292,7 @@ mod tests {
         assert!(text.contains("process_open_fds"));
         assert!(text.contains("\npulsegate_upstream_up NaN\n"), "nobody has asked the app");
         metrics.upstream_up(false);
-        metrics.leg(Leg::App).dead_peer(Cause::Unreachable, Duration::from_secs(9));
+        metrics.leg(Leg::App).dead_peer(Cause::Unreachable, Duration::from_secs(9), None);
         metrics.session_ended(EndReason::Frozen, Duration::from_secs(100));
         let text = metrics.render(0, 0);
         assert!(text.contains("pulsegate_sessions_ended_total{reason=\"frozen\"} 1"));

@@ -1,12 +1,13 @@
 //! Drives one session: sockets and the clock on one side, the session machine on the other.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pulsegate_core::{Leg, Opcode, SessionId, Violation};
+use pulsegate_core::{Cause, Leg, Opcode, SessionId, Violation};
 use pulsegate_heartbeat::KernelView;
 use pulsegate_registry::{Ending, Entry, Note, Order, Session};
 use tokio::io::AsyncWrite;
@@ -14,7 +15,9 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::line::Line;
 use super::mailbox::Handle;
+use super::vigil;
 use crate::feed::What;
+use crate::front::Place;
 use crate::shared::{Shared, clock};
 use crate::sys;
 
@@ -33,6 +36,8 @@ pub(super) struct Driver {
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
     mail_taken: bool,
+    /// The client connection's place; last, so that it is free only when the socket is closed.
+    place: Place,
 }
 
 impl Driver {
@@ -41,11 +46,12 @@ impl Driver {
         entry: Arc<Entry<Handle>>,
         session: Session,
         lines: [Line; 2],
+        place: Place,
         now: Instant,
     ) -> Driver {
         let timer_at = session.poll_timeout().unwrap_or(now);
         let timer = Box::pin(sleep_until(timer_at.into()));
-        Driver { shared, entry, session, lines, timer, timer_at, mail_taken: false }
+        Driver { shared, entry, session, lines, timer, timer_at, mail_taken: false, place }
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -112,14 +118,17 @@ impl Driver {
                     progress = taken > 0;
                     self.note_written(leg, taken, now);
                 }
-                Err(_) => {
-                    line.break_off();
+                Err(error) => {
+                    self.note_broken(leg, &error, now);
                     return true;
                 }
             }
         }
         let line = &mut self.lines[leg.index()];
         line.settle_pong();
+        // A probe that is due goes before the data that is read next, or a busy leg would never have a place.
+        progress |= self.probe(leg, now);
+        let line = &mut self.lines[leg.index()];
         if line.finishing && !line.finished && line.outbox.is_empty() {
             line.finished = true;
             if let Some(stream) = &mut line.stream {
@@ -134,7 +143,7 @@ impl Driver {
     /// Keeps the machine's stall clock: it runs while bytes wait and the socket takes none.
     pub(super) fn note_written(&mut self, leg: Leg, taken: usize, now: Instant) {
         if taken > 0 {
-            self.session.handle_written(leg, taken);
+            self.session.handle_written(leg, taken, now);
         }
         let line = &mut self.lines[leg.index()];
         let blocked = !line.outbox.is_empty();
@@ -188,23 +197,35 @@ impl Driver {
                     }
                 }
                 Order::Finish => line.finishing = true,
-                Order::CloseAndDrop(frame) => {
-                    line.push_close(Some(&frame));
-                    line.flush_last(&mut Context::from_waker(std::task::Waker::noop()));
-                    line.drop_stream(false);
+                Order::Abandon(cause, farewell) => {
+                    if farewell.is_some() {
+                        line.push_close(farewell.as_ref());
+                        line.flush_last(&mut Context::from_waker(std::task::Waker::noop()));
+                    }
+                    self.abandon(leg, cause);
                 }
-                Order::Reset => line.drop_stream(true),
             }
         }
+        progress | self.probe(leg, now)
+    }
+
+    /// Writes a probe to `leg` if one is due and may go now; returns whether there was one.
+    fn probe(&mut self, leg: Leg, now: Instant) -> bool {
         let line = &mut self.lines[leg.index()];
-        if line.takes_control()
-            && let Some(probe) = self.session.poll_probe(leg, now)
-        {
-            line.push_control(Opcode::Ping, &probe.to_payload());
-            self.shared.metrics.leg(leg).probes_sent.increment(1);
-            progress = true;
+        let probe = if line.takes_control() { self.session.poll_probe(leg, now) } else { None };
+        let Some(probe) = probe else { return false };
+        line.push_control(Opcode::Ping, &probe.to_payload());
+        self.shared.metrics.leg(leg).probes_sent.increment(1);
+        true
+    }
+
+    /// Gives up on a peer that was declared dead. Its socket stays open for a while, to see whether the
+    /// verdict was right.
+    fn abandon(&mut self, leg: Leg, cause: Cause) {
+        let place = (leg == Leg::Client).then(|| self.place.clone());
+        if let Some(stream) = self.lines[leg.index()].take_stream() {
+            vigil::keep(&self.shared, stream, place, self.entry.id(), leg, cause);
         }
-        progress
     }
 
     /// Tells the world what the machine notes.
@@ -225,12 +246,16 @@ impl Driver {
                     self.shared.feed.publish(What::SessionRecovered { id, leg });
                     tracing::debug!(%id, %leg, "suspect heard again");
                 }
-                Note::Withheld(leg) => {
-                    metrics.verdict_withheld();
-                    tracing::warn!(%id, %leg, "verdict withheld: our own timers ran late");
+                Note::Withheld(leg, doubt) => {
+                    metrics.leg(leg).verdict_withheld(doubt);
+                    tracing::warn!(%id, %leg, doubt = doubt.as_str(), "verdict withheld: the fault may be our own");
+                }
+                Note::Spared(leg, doubt) => {
+                    metrics.leg(leg).verdict_spared(doubt);
+                    tracing::info!(%id, %leg, doubt = doubt.as_str(), "the withheld verdict would have been wrong");
                 }
                 Note::Dead(leg, verdict) => {
-                    metrics.leg(leg).dead_peer(verdict.cause, verdict.silent_for);
+                    metrics.leg(leg).dead_peer(verdict.cause, verdict.silent_for, verdict.doubt);
                     tracing::info!(%id, %leg, cause = %verdict.cause, verdict = %verdict, "peer declared dead");
                     self.shared.feed.publish(What::SessionDead { id, leg, verdict });
                 }
@@ -247,8 +272,26 @@ impl Driver {
 
     /// The peer's connection ended; returns true, since that changes something.
     pub(super) fn hang_up(&mut self, leg: Leg, now: Instant) -> bool {
-        self.lines[leg.index()].drop_stream(false);
+        self.lines[leg.index()].drop_stream();
         self.session.handle_hangup(leg, now);
+        true
+    }
+
+    /// Writing to `leg` failed. Not the end yet: what it sent before (its Close, say) may still wait to be
+    /// read. Only where our kernel gave up is there nothing to wait for.
+    pub(super) fn note_broken(&mut self, leg: Leg, error: &io::Error, now: Instant) {
+        self.lines[leg.index()].break_off();
+        if is_given_up(error) {
+            self.session.handle_socket_timeout(leg, now);
+        }
+    }
+
+    /// Reading from `leg` failed; returns true, since that changes something.
+    pub(super) fn end_broken(&mut self, leg: Leg, error: &io::Error, now: Instant) -> bool {
+        if !is_given_up(error) {
+            return self.hang_up(leg, now);
+        }
+        self.session.handle_socket_timeout(leg, now);
         true
     }
 
@@ -294,4 +337,11 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.work(cx)
     }
+}
+
+/// Returns whether our kernel says that the peer can't be reached, rather than that it hung up: no
+/// acknowledgement within `TCP_USER_TIMEOUT`, or no route.
+fn is_given_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    [TimedOut, HostUnreachable, NetworkUnreachable].contains(&error.kind())
 }

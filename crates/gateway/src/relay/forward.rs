@@ -43,7 +43,7 @@ impl Driver {
             let mut unfilled = ReadBuf::new(&mut buffer[kept..kept + READ_BYTES_MAX]);
             match Pin::new(stream).poll_read(cx, &mut unfilled) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(_)) => return self.hang_up(leg, now),
+                Poll::Ready(Err(error)) => return self.end_broken(leg, &error, now),
                 Poll::Ready(Ok(())) => {}
             }
             let fresh = unfilled.filled().len();
@@ -99,11 +99,12 @@ impl Driver {
         let mut at = 0;
         while self.session.is_forwarding(leg) || self.session.is_awaiting_close(leg) {
             let stop_between_frames = self.lines[leg.other().index()].pong_due.is_some();
+            let frame_left = self.lines[leg.index()].reader.frame_left();
             match self.lines[leg.index()].reader.next(&input[at..], stop_between_frames) {
                 Ok(Step::Data { len, payload_bytes, messages }) => {
                     tally.messages += u64::from(messages);
                     tally.payload_bytes += payload_bytes;
-                    self.pass_on(leg, &input[at..at + len], cx, now);
+                    self.pass_on(leg, &input[at..at + len], frame_left, cx, now);
                     at += len;
                 }
                 Ok(Step::Control { head, len }) => {
@@ -126,7 +127,8 @@ impl Driver {
         self.count(leg, &tally);
     }
 
-    fn pass_on(&mut self, leg: Leg, bytes: &[u8], cx: &mut Context<'_>, now: Instant) {
+    /// Writes to the other side; the first `frame_left` bytes end a frame that was begun before.
+    fn pass_on(&mut self, leg: Leg, bytes: &[u8], frame_left: u64, cx: &mut Context<'_>, now: Instant) {
         let between_frames = self.lines[leg.index()].reader.is_between_frames();
         let to = leg.other();
         if !self.session.is_forwarding(leg) {
@@ -134,14 +136,13 @@ impl Driver {
         }
         let line = &mut self.lines[to.index()];
         let Some(stream) = line.stream.as_mut().filter(|_| !line.broken) else { return };
-        match line.outbox.write(stream, bytes, cx) {
+        match line.outbox.write(stream, bytes, frame_left, cx) {
             Ok(taken) => {
                 line.within_frame = !between_frames;
                 line.settle_pong();
                 self.note_written(to, taken, now);
             }
-            // Not the end yet: what it sent before (its Close, say) may still wait to be read.
-            Err(_) => line.break_off(),
+            Err(error) => self.note_broken(to, &error, now),
         }
     }
 
@@ -179,16 +180,19 @@ impl Driver {
         match self.session.handle_pong(leg, payload, now) {
             Pong::Ours { round_trip, late } => {
                 metrics.pongs_received.increment(1);
-                if let Some(round_trip) = round_trip {
-                    metrics.round_trip.record(round_trip);
-                }
                 if late {
                     metrics.pongs_late.increment(1);
+                }
+                if let Some(round_trip) = round_trip {
+                    metrics.round_trip.record(round_trip);
+                } else if !self.lines[leg.index()].budget.take(now) {
+                    // An answer that was given before, again and again.
+                    self.violate(leg, Violation::ControlFlood, now);
                 }
             }
             Pong::Foreign => {
                 if self.lines[leg.index()].budget.take(now) {
-                    self.pass_on(leg, frame, cx, now);
+                    self.pass_on(leg, frame, 0, cx, now);
                 } else {
                     self.violate(leg, Violation::ControlFlood, now);
                 }

@@ -88,12 +88,22 @@ impl Line {
         self.settle_pong();
     }
 
-    /// Puts the pong that is due where it may go, if it may.
+    /// Puts the pong that is due where it may go, if it may: ahead of data that waits.
     pub(super) fn settle_pong(&mut self) {
-        if self.takes_control()
+        if self.pong_due.is_none() || !self.is_open() {
+            return;
+        }
+        if self.outbox.is_empty() {
+            if !self.within_frame
+                && let Some(payload) = self.pong_due.take()
+            {
+                self.push_control(Opcode::Pong, &payload);
+            }
+        } else if self.outbox.can_overtake()
             && let Some(payload) = self.pong_due.take()
         {
-            self.push_control(Opcode::Pong, &payload);
+            let mask = self.mask();
+            self.outbox.overtake(Opcode::Pong, &payload, mask);
         }
     }
 
@@ -119,8 +129,11 @@ impl Line {
 
     /// Returns whether a control frame put into the outbox now would reach the socket at once.
     pub(super) fn takes_control(&self) -> bool {
-        let open = self.stream.is_some() && !self.broken && !self.closed && !self.finishing;
-        open && !self.within_frame && self.outbox.is_empty()
+        self.is_open() && !self.within_frame && self.outbox.is_empty()
+    }
+
+    fn is_open(&self) -> bool {
+        self.stream.is_some() && !self.broken && !self.closed && !self.finishing
     }
 
     /// Gives up writing: nothing that waits can go out any more. The next read that finds nothing tells of
@@ -137,16 +150,16 @@ impl Line {
         }
     }
 
-    /// Drops the connection; with `reset` the peer's kernel gets RST and ours frees all buffers at once.
-    pub(super) fn drop_stream(&mut self, reset: bool) {
-        if let Some(stream) = self.stream.take()
-            && reset
-        {
-            // If this fails the connection is gone already.
-            let _ = stream.set_zero_linger();
-        }
+    /// Drops the connection.
+    pub(super) fn drop_stream(&mut self) {
+        self.take_stream();
+    }
+
+    /// Gives the connection away; nothing more is read from it or written to it here.
+    pub(super) fn take_stream(&mut self) -> Option<TcpStream> {
         self.kept = Vec::new();
         self.discard_output();
+        self.stream.take()
     }
 
     fn discard_output(&mut self) {

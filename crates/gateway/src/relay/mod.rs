@@ -2,7 +2,7 @@
 //!
 //! [`driver`] polls, [`forward`] is the data path, [`mod@line`] is one connection, [`outbox`] what waits for a
 //! full socket, [`buffer`] the read buffer that all sessions of a thread share, [`mailbox`] how others reach
-//! a session.
+//! a session, [`vigil`] what becomes of the sockets of the dead.
 
 mod buffer;
 mod driver;
@@ -10,6 +10,7 @@ mod forward;
 mod line;
 mod mailbox;
 mod outbox;
+mod vigil;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,6 +21,7 @@ use pulsegate_registry::{Permit, Session, SessionInfo, Tombstone};
 use tokio::net::TcpStream;
 
 pub(crate) use mailbox::Handle;
+pub(crate) use vigil::VIGILS_MAX;
 
 use crate::feed::What;
 use crate::front::Place;
@@ -45,39 +47,40 @@ pub(crate) struct Established {
 
 /// Starts the session's task.
 pub(crate) fn spawn(shared: &Arc<Shared>, established: Established) {
-    let (places, driver) = open(shared, established);
+    let (permit, mut driver) = open(shared, established);
     let shared = Arc::clone(shared);
     let tracker = shared.sessions.clone();
     tracker.spawn(async move {
-        let mut driver = driver;
         (&mut driver).await;
         close(&shared, driver);
-        drop(places);
+        drop(permit);
     });
 }
 
 /// Lists the session and makes its driver.
-fn open(shared: &Arc<Shared>, established: Established) -> ((Permit, Place), Driver) {
+fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
     let Established { permit, place, info, client, client_early, app, app_early, reserved_bits } =
         established;
-    sys::prepare(&client);
-    sys::prepare(&app);
+    sys::prepare(&client, shared.session_limits.client.backstop());
+    sys::prepare(&app, shared.session_limits.app.backstop());
     let now = clock();
     let limits = &shared.config.limits;
     let lines = [
         Line::new(Leg::Client, client, reserved_bits, limits, now),
         Line::new(Leg::App, app, reserved_bits, limits, now),
     ];
-    let session = Session::new(Arc::clone(&shared.session_limits), fastrand::u64(..), now);
+    let behind_proxy = info.client != info.peer.ip().to_canonical();
+    let limits = Arc::clone(&shared.session_limits);
+    let session = Session::new(limits, &shared.crowds, behind_proxy, fastrand::u64(..), now);
     // Published first: who finds the session in the registry can find its beginning in the feed.
     shared.feed.publish(What::SessionOpened { id: permit.id(), info: Box::new(info.clone()) });
     shared.metrics.session_opened();
     tracing::debug!(id = %permit.id(), peer = %info.peer, path = %info.path, "session opened");
     let entry = shared.registry.open(&permit, info, Handle::default(), now, SystemTime::now());
-    let mut driver = Driver::new(Arc::clone(shared), entry, session, lines, now);
+    let mut driver = Driver::new(Arc::clone(shared), entry, session, lines, place, now);
     driver.take_early(Leg::Client, &client_early, now);
     driver.take_early(Leg::App, &app_early, now);
-    ((permit, place), driver)
+    (permit, driver)
 }
 
 /// Takes the session off the list and tells of its end.

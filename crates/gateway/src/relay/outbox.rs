@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pulsegate_core::{Opcode, write_control};
+use pulsegate_core::{Head, Opcode, write_control};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
@@ -16,6 +16,10 @@ use tokio::net::TcpStream;
 pub(super) struct Outbox {
     waiting: Vec<u8>,
     written: usize,
+    /// Where a frame begins: the first that has not begun to be written, or one before it.
+    next_frame: usize,
+    /// End of the latest control frame that overtook.
+    overtaken: usize,
 }
 
 impl Outbox {
@@ -23,8 +27,8 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
-    /// Writes `bytes` behind what waits: at once if the socket takes them, else the rest is kept. Returns how
-    /// many the socket took.
+    /// Writes `bytes` behind what waits: at once if the socket takes them, else the rest is kept. The first
+    /// `frame_left` of them end a frame that was begun before. Returns how many the socket took.
     ///
     /// # Errors
     /// The socket is broken.
@@ -32,6 +36,7 @@ impl Outbox {
         &mut self,
         stream: &mut TcpStream,
         bytes: &[u8],
+        frame_left: u64,
         cx: &mut Context<'_>,
     ) -> io::Result<usize> {
         let mut taken = 0;
@@ -43,6 +48,10 @@ impl Outbox {
                     Poll::Pending => break,
                 }
             }
+            if taken < bytes.len() {
+                let first = usize::try_from(frame_left).unwrap_or(usize::MAX);
+                self.next_frame = frame_start_at(bytes, first, taken) - taken;
+            }
         }
         self.waiting.extend_from_slice(&bytes[taken..]);
         Ok(taken)
@@ -51,6 +60,23 @@ impl Outbox {
     /// Keeps a control frame of our own behind what waits; written by the next flush.
     pub(super) fn push_control(&mut self, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
         write_control(&mut self.waiting, opcode, payload, mask);
+    }
+
+    /// Returns whether a control frame may go in ahead of waiting data: a frame ends within it, and no other
+    /// control frame has overtaken it yet, so that a flood of pings can't pile up pongs.
+    pub(super) fn can_overtake(&mut self) -> bool {
+        self.next_frame = frame_start_at(&self.waiting, self.next_frame, self.written);
+        self.overtaken <= self.written && self.next_frame < self.waiting.len()
+    }
+
+    /// Puts a control frame behind the frame that is being written, ahead of all others (RFC 6455 section
+    /// 5.4 allows it between any two frames); call only if it [can overtake](Outbox::can_overtake).
+    pub(super) fn overtake(&mut self, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
+        let behind = self.waiting.split_off(self.next_frame);
+        write_control(&mut self.waiting, opcode, payload, mask);
+        self.overtaken = self.waiting.len();
+        self.next_frame = self.overtaken;
+        self.waiting.extend_from_slice(&behind);
     }
 
     /// Writes what waits, as far as the socket takes it. Returns how many bytes it took.
@@ -73,6 +99,18 @@ impl Outbox {
     }
 }
 
+/// Returns the first start of a frame at `place` or behind it, going from frame to frame from the start
+/// `from`; beyond the end of `frames` if none begins in them. Their heads are whole and were checked when
+/// they were read.
+fn frame_start_at(frames: &[u8], mut from: usize, place: usize) -> usize {
+    while from < place {
+        let Ok(Some(head)) = Head::parse(frames.get(from..).unwrap_or_default()) else { return usize::MAX };
+        let payload = usize::try_from(head.payload_len).unwrap_or(usize::MAX);
+        from = from.saturating_add(head.head_len).saturating_add(payload);
+    }
+    from
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -91,7 +129,7 @@ mod tests {
         let chunk: Vec<u8> = (0..65_536u32).map(|n| (n % 251) as u8).collect();
         // Until the kernel takes no more.
         while outbox.is_empty() {
-            poll_fn(|cx| Poll::Ready(outbox.write(&mut ours, &chunk, cx))).await.unwrap();
+            poll_fn(|cx| Poll::Ready(outbox.write(&mut ours, &chunk, u64::MAX, cx))).await.unwrap();
             expected.extend_from_slice(&chunk);
             tokio::task::yield_now().await;
         }

@@ -1,6 +1,6 @@
 //! The failure detector of one leg.
 
-mod blocked;
+mod flight;
 mod probing;
 mod sent;
 #[cfg(test)]
@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::Cause;
 
+use crate::doubt::{Doubt, Doubts};
 use crate::limits::Limits;
 use crate::rtt::RoundTrip;
-use crate::verdict::{KernelView, Verdict};
-use blocked::Blocked;
+use crate::verdict::{Evidence, KernelView, Verdict};
+use flight::Flight;
 use probing::{Due, Probing};
 pub use sent::ProbeId;
 use sent::SentProbes;
 
-/// A verdict is put off at most this often within one silence.
-const WITHHELD_MAX: u32 = 3;
+/// So many silences in a row, each with unanswered probes and each ended by data, make a peer that has
+/// answered before into one that never does.
+const IGNORED_MAX: u8 = 3;
 
 /// What the detector wants told to the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +30,10 @@ pub enum Event {
     Suspected,
     /// A suspect was heard again.
     Recovered,
-    /// A verdict was due, but our own timers ran late: the peer gets its chance first.
-    Withheld,
+    /// A verdict was due, but the fault may be our own: the peer gets its chance first.
+    Withheld(Doubt),
+    /// A peer whose verdict was withheld is there: the fault was our own, or passing.
+    Spared(Doubt),
     /// The peer is gone. Nothing comes after this.
     Dead(Box<Verdict>),
 }
@@ -96,10 +100,13 @@ pub struct Detector {
     silent_since: Instant,
     /// We do not read this peer, so its silence says nothing.
     resting_since: Option<Instant>,
-    blocked: Option<Blocked>,
-    /// Bytes that the socket took.
-    written: u64,
-    event: Option<Event>,
+    flight: Flight,
+    /// Silences with unanswered probes that ended without a pong, in a row.
+    ignored: u8,
+    /// The kernel that acknowledges what we write is not the peer's but that of a proxy in between.
+    behind_proxy: bool,
+    /// A call can have two things to tell: a suspicion, and what follows from it.
+    events: [Option<Event>; 2],
     random: fastrand::Rng,
 }
 
@@ -130,11 +137,18 @@ impl Detector {
             sent: SentProbes::new(random.u64(..)),
             silent_since: now,
             resting_since: None,
-            blocked: None,
-            written: 0,
-            event: None,
+            flight: Flight::default(),
+            ignored: 0,
+            behind_proxy: false,
+            events: [None, None],
             random,
         }
+    }
+
+    /// Says that a proxy stands between us and the peer, so that a verdict does not mistake the kernel of one
+    /// for that of the other.
+    pub fn behind_proxy(self, behind_proxy: bool) -> Detector {
+        Detector { behind_proxy, ..self }
     }
 
     /// Takes note that bytes came from the peer, whatever they were.
@@ -144,11 +158,14 @@ impl Detector {
         match self.phase {
             Phase::Quiet { .. } | Phase::Due(_) => self.start_silence(now),
             Phase::Probing(probing) => {
-                if self.habit == PongHabit::Unknown && probing.suspected && probing.count >= 2 {
-                    self.habit = PongHabit::Never;
+                if probing.suspected && probing.count >= 2 {
+                    self.note_ignored();
                 }
                 if probing.suspected {
-                    self.event = Some(Event::Recovered);
+                    self.tell(Event::Recovered);
+                }
+                if let Some(doubt) = probing.doubts.latest {
+                    self.tell(Event::Spared(doubt));
                 }
                 self.start_silence(now);
             }
@@ -159,13 +176,27 @@ impl Detector {
     /// Takes a pong; its bytes were told to [`handle_bytes`](Detector::handle_bytes) as well.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> Pong {
         let Some(sent_at) = self.sent.find(payload) else { return Pong::Foreign };
+        if self.sent.is_latest(payload) {
+            self.flight.handle_answer();
+        }
         self.habit = PongHabit::Answers;
+        self.ignored = 0;
         let round_trip = sent_at.map(|sent_at| now.saturating_duration_since(sent_at));
         let late = round_trip.is_none_or(|sample| sample > self.timeout());
         if let Some(sample) = round_trip {
             self.round_trip.handle_sample(sample);
         }
         Pong::Ours { round_trip, late }
+    }
+
+    /// Takes note that our kernel has given up the connection (`TCP_USER_TIMEOUT`, RFC 5482; or no route).
+    pub fn handle_socket_timeout(&mut self, now: Instant) {
+        if self.phase != Phase::Dead {
+            let probes = self.probes_unanswered();
+            let verdict =
+                self.verdict(Cause::Unreachable, probes, Doubts::default(), Duration::ZERO, now, None);
+            self.condemn(Verdict { evidence: vec![Evidence::SocketTimeout], ..verdict });
+        }
     }
 
     /// Takes note that we stopped reading this peer (back-pressure): silence that we cause is no evidence.
@@ -205,20 +236,21 @@ impl Detector {
             Phase::Quiet { .. } | Phase::Dead => false,
         };
         (verdict_due && self.resting_since.is_none())
-            || self.blocked_deadline().is_some_and(|deadline| now >= deadline)
+            || self.flight_deadline().is_some_and(|deadline| now >= deadline)
     }
 
-    /// Does what is due at `now`.
-    pub fn handle_timeout(&mut self, now: Instant, kernel: Option<KernelView>) {
+    /// Does what is due at `now`. `mass` says that most peers of this kind are missing
+    /// ([`Crowd::is_doubtful`](crate::Crowd::is_doubtful)).
+    pub fn handle_timeout(&mut self, now: Instant, kernel: Option<KernelView>, mass: bool) {
         if self.resting_since.is_none() {
             match self.phase {
                 Phase::Quiet { probe_at } if now >= probe_at => self.start_due(now),
-                Phase::Due(due) => self.handle_due(due, now, kernel),
-                Phase::Probing(probing) => self.handle_probing(probing, now, kernel),
+                Phase::Due(due) => self.handle_due(due, now, kernel, mass),
+                Phase::Probing(probing) => self.handle_probing(probing, now, kernel, mass),
                 Phase::Quiet { .. } | Phase::Dead => {}
             }
         }
-        self.handle_blocked_timeout(now, kernel);
+        self.handle_flight(now, kernel, mass);
     }
 
     /// Returns when [`handle_timeout`](Detector::handle_timeout) has something to do.
@@ -232,17 +264,24 @@ impl Detector {
             Phase::Dead => None,
         };
         let phase = phase.filter(|_| self.resting_since.is_none());
-        [phase, self.blocked_deadline()].into_iter().flatten().min()
+        [phase, self.flight_deadline()].into_iter().flatten().min()
     }
 
-    /// Returns the next thing to tell; at most one waits.
+    /// Returns the next thing to tell.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.event.take()
+        self.events.iter_mut().find_map(Option::take)
     }
 
     /// Returns whether a probe stays unanswered for longer than the round trip explains.
     pub fn is_suspect(&self) -> bool {
         matches!(self.phase, Phase::Probing(Probing { suspected: true, .. }))
+    }
+
+    /// Returns whether the peer is a suspect of whom nothing at all is known to live: not one that never
+    /// answers pings, nor one whose kernel acknowledged the probe.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.phase, Phase::Probing(Probing { suspected: true, acknowledged: false, .. }))
+            && self.habit != PongHabit::Never
     }
 
     /// Returns when the last byte came.
@@ -279,39 +318,53 @@ impl Detector {
     fn start_silence(&mut self, now: Instant) {
         let share = 0.90 + 0.08 * self.random.f64();
         self.phase = Phase::Quiet { probe_at: now + self.limits.ping_interval.mul_f64(share) };
+        self.schedule_look(now);
     }
 
-    /// How many of the bytes that the socket took the peer's kernel has acknowledged.
-    fn delivered(&self, kernel: KernelView) -> u64 {
-        self.written.saturating_sub(kernel.unacked_bytes)
+    /// Takes note of a silence with unanswered probes that ended by something else than a pong (if it was one
+    /// after all, that is told next). One such silence may be a stall of the network.
+    fn note_ignored(&mut self) {
+        self.ignored = self.ignored.saturating_add(1);
+        if self.habit == PongHabit::Unknown || self.ignored >= IGNORED_MAX {
+            self.habit = PongHabit::Never;
+        }
     }
 
-    /// Tolerance doubles with each time, so that a machine which is always late delays verdicts by its
-    /// lateness, not for ever.
-    fn lateness_tolerated(&self, withheld: u32) -> Duration {
-        self.limits.lateness_max() * (1 << withheld)
+    fn tell(&mut self, event: Event) {
+        match &mut self.events {
+            [Some(_), last] => *last = Some(event),
+            [first, _] => *first = Some(event),
+        }
     }
 
-    fn condemn(
-        &mut self,
+    fn condemn(&mut self, verdict: Verdict) {
+        self.phase = Phase::Dead;
+        self.tell(Event::Dead(Box::new(verdict)));
+    }
+
+    fn verdict(
+        &self,
         cause: Cause,
         probes: u32,
-        withheld: u32,
+        doubts: Doubts,
         late: Duration,
         now: Instant,
         kernel: Option<KernelView>,
-    ) {
-        self.phase = Phase::Dead;
-        self.event = Some(Event::Dead(Box::new(Verdict {
+    ) -> Verdict {
+        let stalled_for = self.flight.waiting_for(now).filter(|_| cause == Cause::WriteStalled);
+        Verdict {
             cause,
+            evidence: Evidence::of(probes, kernel, stalled_for),
             silent_for: now.saturating_duration_since(self.heard_at),
             probes_unanswered: probes,
             probes_sent: self.sent.times_since(self.heard_at, probes),
-            write_blocked_for: self.blocked.map(|blocked| now - blocked.since),
+            write_stalled_for: stalled_for,
             kernel,
+            behind_proxy: self.behind_proxy,
             timer_lag: late,
-            withheld,
+            withheld: doubts.withheld(),
+            doubt: doubts.latest,
             round_trip: self.round_trip.smoothed(),
-        })));
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::Cause;
 
-use super::{Detector, Event, Phase, PongHabit, ProbeId, WITHHELD_MAX};
+use super::{Detector, Event, Phase, PongHabit, ProbeId};
+use crate::doubt::Doubts;
 use crate::verdict::KernelView;
 
 /// A verdict needs this many unanswered probes.
@@ -19,7 +20,9 @@ pub(super) struct Probing {
     pub(super) gap: Duration,
     pub(super) suspected: bool,
     pub(super) verdict_at: Instant,
-    pub(super) withheld: u32,
+    pub(super) doubts: Doubts,
+    /// The peer's kernel has acknowledged everything, the probes included.
+    pub(super) acknowledged: bool,
     /// Bytes that went before the first of these probes.
     pub(super) position: u64,
     /// How many bytes the peer's kernel had taken at the last look.
@@ -32,6 +35,7 @@ pub(super) struct Due {
     pub(super) look_at: Instant,
     /// From here on bytes were in flight, and no acknowledgement came.
     pub(super) in_flight_since: Option<Instant>,
+    pub(super) doubts: Doubts,
 }
 
 impl Detector {
@@ -40,7 +44,7 @@ impl Detector {
     pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeId> {
         match self.phase {
             _ if self.resting_since.is_some() => None,
-            Phase::Due(_) => {
+            Phase::Due(due) => {
                 let gap = self.timeout();
                 self.phase = Phase::Probing(Probing {
                     since: now,
@@ -49,10 +53,12 @@ impl Detector {
                     gap,
                     suspected: false,
                     verdict_at: now + self.limits.verdict_after,
-                    withheld: 0,
-                    position: self.written,
+                    doubts: due.doubts,
+                    acknowledged: false,
+                    position: self.flight.written,
                     delivered: None,
                 });
+                self.flight.expect_probe();
                 Some(self.sent.push(now))
             }
             Phase::Probing(ref mut probing) if probing.next_at.is_none() => {
@@ -61,6 +67,7 @@ impl Detector {
                 // so that the kernel has something unacknowledged to judge by.
                 probing.gap = (probing.gap * 2).min(self.limits.verdict_after / 2);
                 probing.next_at = Some(now + probing.gap);
+                self.flight.expect_probe();
                 Some(self.sent.push(now))
             }
             Phase::Quiet { .. } | Phase::Probing(_) | Phase::Dead => None,
@@ -68,11 +75,12 @@ impl Detector {
     }
 
     pub(super) fn start_due(&mut self, now: Instant) {
-        self.phase = Phase::Due(Due { look_at: now + self.limits.verdict_after / 8, in_flight_since: None });
+        let look_at = now + self.limits.verdict_after / 8;
+        self.phase = Phase::Due(Due { look_at, in_flight_since: None, doubts: Doubts::default() });
     }
 
     /// Looks whether bytes stay unacknowledged from one look to the next, for as long as a verdict takes.
-    pub(super) fn handle_due(&mut self, due: Due, now: Instant, kernel: Option<KernelView>) {
+    pub(super) fn handle_due(&mut self, mut due: Due, now: Instant, kernel: Option<KernelView>, mass: bool) {
         if now < due.look_at {
             return;
         }
@@ -82,25 +90,38 @@ impl Detector {
         let since = due
             .in_flight_since
             .filter(|&since| in_flight.is_some_and(|kernel| kernel.is_path_dead(now - since)))
-            .filter(|_| late <= self.lateness_tolerated(0));
+            .filter(|_| late <= self.limits.lateness_max());
+        due.in_flight_since = since.or(in_flight.map(|_| now));
+        due.look_at = due.in_flight_since.map_or(now + step, |since| (since + step * 7).max(now + step));
         if since.is_some_and(|since| now - since >= step * 7) {
-            self.condemn(Cause::Unreachable, 0, 0, late, now, kernel);
-            return;
+            if !due.doubts.raise_mass(mass) {
+                let verdict = self.verdict(Cause::Unreachable, 0, due.doubts, late, now, kernel);
+                self.condemn(verdict);
+                return;
+            }
+            due.look_at = now + self.limits.verdict_after;
+            self.tell(Event::Withheld(crate::Doubt::MassSuspicion));
         }
-        let in_flight_since = since.or(in_flight.map(|_| now));
-        let look_at = in_flight_since.map_or(now + step, |since| (since + step * 7).max(now + step));
-        self.phase = Phase::Due(Due { look_at, in_flight_since });
+        self.phase = Phase::Due(due);
     }
 
-    pub(super) fn handle_probing(&mut self, mut probing: Probing, now: Instant, kernel: Option<KernelView>) {
-        let told = probing.suspected;
+    pub(super) fn handle_probing(
+        &mut self,
+        mut probing: Probing,
+        now: Instant,
+        kernel: Option<KernelView>,
+        mass: bool,
+    ) {
         let before = probing.delivered;
-        probing.delivered = kernel.map(|kernel| self.delivered(kernel)).or(before);
+        probing.delivered = kernel.map(|kernel| self.flight.delivered(kernel)).or(before);
+        if let Some(kernel) = kernel {
+            probing.acknowledged = kernel.unacked_bytes == 0;
+        }
         if probing.next_at.is_some_and(|at| now >= at) {
             probing.next_at = None;
             if !probing.suspected {
                 probing.suspected = true;
-                self.event = Some(Event::Suspected);
+                self.tell(Event::Suspected);
             }
         }
         self.phase = Phase::Probing(probing);
@@ -108,25 +129,32 @@ impl Detector {
             return;
         }
         let late = now - probing.verdict_at;
-        if late > self.lateness_tolerated(probing.withheld) && probing.withheld < WITHHELD_MAX {
+        if probing.doubts.raise_late(late, &self.limits) {
             // We slept, so the peer may have answered into a void: it gets back the time we lost.
             let chance = late.max(self.timeout() * 2).min(self.limits.verdict_after);
-            self.phase = Phase::Probing(Probing {
-                verdict_at: now + chance,
-                next_at: None,
-                withheld: probing.withheld + 1,
-                // Only one of the two can be told now; the suspicion comes again with the next probe.
-                suspected: told,
-                ..probing
-            });
-            self.event = Some(Event::Withheld);
+            self.withhold(probing, now + chance);
             return;
         }
         match self.judge(probing, before, now, kernel) {
-            Judgement::Dead(cause) => self.condemn(cause, probing.count, probing.withheld, late, now, kernel),
+            Judgement::Dead(Cause::Unreachable) if probing.doubts.raise_mass(mass) => {
+                // A kernel that was cut off asks again at growing intervals: as late as twice the outage.
+                self.withhold(probing, now + self.limits.verdict_after);
+            }
+            Judgement::Dead(cause) => {
+                let verdict = self.verdict(cause, probing.count, probing.doubts, late, now, kernel);
+                self.condemn(verdict);
+            }
             Judgement::Wait(until) => {
                 self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
             }
+        }
+    }
+
+    /// Puts the verdict off for the doubt just raised, and probes again at once.
+    fn withhold(&mut self, probing: Probing, verdict_at: Instant) {
+        self.phase = Phase::Probing(Probing { verdict_at, next_at: None, ..probing });
+        if let Some(doubt) = probing.doubts.latest {
+            self.tell(Event::Withheld(doubt));
         }
     }
 

@@ -48,6 +48,11 @@ impl SentProbes {
         Some(if remembered { self.times[(number % REMEMBERED as u64) as usize].take() } else { None })
     }
 
+    /// Returns whether `payload` is that of the probe sent last.
+    pub(super) fn is_latest(&self, payload: &[u8]) -> bool {
+        self.count > 0 && payload == self.first.wrapping_add(self.count - 1).to_be_bytes()
+    }
+
     /// Returns when the last `count` probes went out, as time since `start`; as many as are remembered.
     pub(super) fn times_since(&self, start: Instant, count: u32) -> Vec<Duration> {
         let shown = u64::from(count).min(self.count).min(REMEMBERED as u64);

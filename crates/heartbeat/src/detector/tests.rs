@@ -1,6 +1,8 @@
 //! The detector in virtual time.
 
 mod evidence;
+mod flight;
+mod habits;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -28,6 +30,9 @@ const BALANCED_APP: Limits = Limits { frozen_after: ms(30_000), write_stall_afte
 /// A kernel that has just acknowledged everything.
 const ALIVE: KernelView = KernelView { unacked_bytes: 0, retransmits: 0, since_last_ack: ms(1) };
 
+/// A kernel that answers, and takes no more.
+const SHUT: KernelView = KernelView { unacked_bytes: 50_000, retransmits: 0, since_last_ack: ms(3) };
+
 /// Time that starts nowhere in particular; tests add to it.
 #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
 fn origin() -> Instant {
@@ -41,6 +46,8 @@ struct Run {
     now: Instant,
     /// How late our timers fire.
     lag: Duration,
+    /// Most other peers are missing.
+    mass: bool,
     pongs: BinaryHeap<Reverse<(Instant, [u8; 8])>>,
     events: Vec<(Duration, Event)>,
     probes: Vec<Duration>,
@@ -55,6 +62,7 @@ impl Run {
             start,
             now: start,
             lag: Duration::ZERO,
+            mass: false,
             pongs: BinaryHeap::new(),
             events: Vec::new(),
             probes: Vec::new(),
@@ -86,7 +94,7 @@ impl Run {
             }
             let view =
                 if self.detector.wants_kernel_view(self.now) { kernel(self.now - self.start) } else { None };
-            self.detector.handle_timeout(self.now, view);
+            self.detector.handle_timeout(self.now, view, self.mass);
             if let Some(id) = self.detector.poll_probe(self.now) {
                 if let Some(delay) = delay(self.probes.len()) {
                     self.pongs.push(Reverse((self.now + delay, id.to_payload())));
@@ -103,7 +111,7 @@ impl Run {
     fn verdict(&self) -> Option<(Duration, &Verdict)> {
         self.events.iter().find_map(|(at, event)| match event {
             Event::Dead(verdict) => Some((*at, &**verdict)),
-            Event::Suspected | Event::Recovered | Event::Withheld => None,
+            Event::Suspected | Event::Recovered | Event::Withheld(_) | Event::Spared(_) => None,
         })
     }
 }
@@ -180,6 +188,7 @@ fn a_peer_that_sends_but_never_pongs_is_given_the_idle_timeout() {
     assert!(run.detector.is_suspect());
     run.detector.handle_bytes(run.now);
     assert_eq!(run.detector.poll_event(), Some(Event::Recovered));
+    assert_eq!(run.detector.poll_event(), None);
     assert_eq!(run.detector.pong_habit(), PongHabit::Never);
     run.until(ms(300_000), &mut |_| None, &|_| Some(ALIVE));
     let (at, verdict) = run.verdict().expect("a verdict");
@@ -203,8 +212,8 @@ fn a_late_timer_withholds_the_verdict_and_a_living_peer_survives() {
     assert!(!run.probes.is_empty());
     // The process sleeps for a minute; what its peer sent meanwhile was lost with the host's network.
     run.now += ms(60_000);
-    run.detector.handle_timeout(run.now, path_dead_since(Duration::ZERO)(ms(60_000)));
-    assert_eq!(run.detector.poll_event(), Some(Event::Withheld));
+    run.detector.handle_timeout(run.now, path_dead_since(Duration::ZERO)(ms(60_000)), false);
+    assert_eq!(run.detector.poll_event(), Some(Event::Withheld(Doubt::LateTimer)));
     run.until(ms(90_000), &mut |_| Some(ms(700)), &|_| None);
     assert_eq!(run.verdict(), None);
 }
@@ -235,7 +244,7 @@ fn a_stalled_write_is_cut_at_its_limit_even_if_the_peer_goes_on_sending() {
     run.detector.handle_write_blocked(run.start);
     for second in 1..40 {
         run.detector.handle_bytes(run.now);
-        run.until(ms(second * 1000), &mut |_| Some(ms(1)), &|_| Some(ALIVE));
+        run.until(ms(second * 1000), &mut |_| Some(ms(1)), &|_| Some(SHUT));
     }
     let (at, verdict) = run.verdict().expect("a verdict");
     assert_eq!((at, verdict.cause), (BALANCED_APP.write_stall_after, Cause::WriteStalled));
@@ -257,7 +266,7 @@ fn progress_of_the_write_resets_the_stall() {
     for second in (5..200).step_by(5) {
         run.detector.handle_write_blocked(run.now);
         run.until(ms(second * 1000), &mut |_| Some(ms(1)), &|_| Some(ALIVE));
-        run.detector.handle_written(1);
+        run.detector.handle_written(1, run.now);
     }
     assert_eq!(run.verdict(), None);
 }
@@ -309,7 +318,7 @@ proptest! {
 
 #[test]
 fn a_silent_client_that_takes_nothing_is_cut_at_the_bound_of_its_silence() {
-    for kernel in [Some(ALIVE), path_dead_since(Duration::ZERO)(ms(60_000))] {
+    for kernel in [Some(SHUT), path_dead_since(Duration::ZERO)(ms(60_000))] {
         let mut run = Run::new(BALANCED, 16);
         run.until(ms(4_000), &mut |_| None, &|_| None);
         run.detector.handle_write_blocked(run.now);
@@ -317,7 +326,7 @@ fn a_silent_client_that_takes_nothing_is_cut_at_the_bound_of_its_silence() {
         let mut at = run.now;
         let verdict = loop {
             at = run.detector.poll_timeout().expect("a deadline").max(at);
-            run.detector.handle_timeout(at, kernel);
+            run.detector.handle_timeout(at, kernel, false);
             if let Some(event) = run.detector.poll_event() {
                 break event;
             }

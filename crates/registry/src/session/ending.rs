@@ -1,6 +1,6 @@
 //! How a session comes to its end.
 
-use pulsegate_core::{CloseFrame, EndReason, Leg};
+use pulsegate_core::{Cause, CloseFrame, EndReason, Leg};
 
 /// Codes of the Close frames that are our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +21,9 @@ pub enum Order {
     Close(Option<CloseFrame>),
     /// Send FIN behind everything queued.
     Finish,
-    /// Write this Close frame if the socket takes it now, then drop the socket.
-    CloseAndDrop(CloseFrame),
-    /// Drop the socket at once, with RST: nobody is there to read what is queued.
-    Reset,
+    /// The peer was declared dead: write this Close frame, if there is one, as far as the socket takes it now,
+    /// and be done with the connection. Nobody is there to read what is queued.
+    Abandon(Cause, Option<CloseFrame>),
 }
 
 /// Why a session ended.

@@ -4,11 +4,14 @@ mod ending;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, Violation};
-use pulsegate_heartbeat::{Detector, Event, KernelView, Limits, Pong, ProbeId, Verdict};
+use pulsegate_heartbeat::{
+    Crowd, Detector, Doubt, Event, KernelView, Limits, Member, Pong, ProbeId, Verdict,
+};
 
 use ending::LegEnd;
 pub use ending::{CloseCodes, Ending, Order};
@@ -33,8 +36,10 @@ pub enum Note {
     Suspected(Leg),
     /// A suspect was heard again.
     Recovered(Leg),
-    /// A verdict was due, but our own timers ran late.
-    Withheld(Leg),
+    /// A verdict was due, but the fault may be our own.
+    Withheld(Leg, Doubt),
+    /// A peer whose verdict was withheld is there.
+    Spared(Leg, Doubt),
     /// A peer is gone, with the proof.
     Dead(Leg, Box<Verdict>),
 }
@@ -48,11 +53,12 @@ pub enum Note {
 pub struct Session {
     limits: Arc<SessionLimits>,
     detectors: [Detector; 2],
+    /// Per leg, this session's place among all of the process.
+    members: [Member; 2],
     legs: [LegEnd; 2],
     /// Set from the first sign of an end on.
     closing: Option<Closing>,
-    /// Per leg: both may have something to tell in one turn.
-    notes: [Option<Note>; 2],
+    notes: VecDeque<Note>,
 }
 
 #[derive(Debug)]
@@ -62,13 +68,27 @@ struct Closing {
 }
 
 impl Session {
-    /// Starts with both legs open and just heard.
-    pub fn new(limits: Arc<SessionLimits>, seed: u64, now: Instant) -> Session {
+    /// Starts with both legs open and just heard. `crowds` are those of the process, per leg;
+    /// `client_behind_proxy` says that the client's connection ends at a proxy in front of us.
+    pub fn new(
+        limits: Arc<SessionLimits>,
+        crowds: &[Arc<Crowd>; 2],
+        client_behind_proxy: bool,
+        seed: u64,
+        now: Instant,
+    ) -> Session {
         let detectors = [
-            Detector::new(limits.client, seed, now),
+            Detector::new(limits.client, seed, now).behind_proxy(client_behind_proxy),
             Detector::new(limits.app, seed.rotate_left(32) ^ 1, now),
         ];
-        Session { limits, detectors, legs: Default::default(), closing: None, notes: [None, None] }
+        Session {
+            limits,
+            detectors,
+            members: [crowds[0].join(), crowds[1].join()],
+            legs: Default::default(),
+            closing: None,
+            notes: VecDeque::new(),
+        }
     }
 
     /// Takes note that bytes came from `leg`.
@@ -191,8 +211,19 @@ impl Session {
     }
 
     /// Takes note that the socket of `leg` took `bytes`.
-    pub fn handle_written(&mut self, leg: Leg, bytes: usize) {
-        self.detectors[leg.index()].handle_written(bytes);
+    pub fn handle_written(&mut self, leg: Leg, bytes: usize, now: Instant) {
+        self.detectors[leg.index()].handle_written(bytes, now);
+    }
+
+    /// Takes note that our kernel gave the connection of `leg` up: a verdict of its own, unless an end is
+    /// under way.
+    pub fn handle_socket_timeout(&mut self, leg: Leg, now: Instant) {
+        if self.closing.is_none() {
+            self.detectors[leg.index()].handle_socket_timeout(now);
+            self.collect(leg, now);
+        } else {
+            self.handle_hangup(leg, now);
+        }
     }
 
     /// Returns whether [`handle_timeout`](Session::handle_timeout) at `now` should be given the kernel's view
@@ -205,7 +236,8 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant, kernel: [Option<KernelView>; 2]) {
         for leg in Leg::BOTH {
             if self.closing.is_none() {
-                self.detectors[leg.index()].handle_timeout(now, kernel[leg.index()]);
+                let mass = self.members[leg.index()].crowd().is_doubtful();
+                self.detectors[leg.index()].handle_timeout(now, kernel[leg.index()], mass);
                 self.collect(leg, now);
             }
         }
@@ -233,7 +265,7 @@ impl Session {
 
     /// Returns the next thing to tell.
     pub fn poll_note(&mut self) -> Option<Note> {
-        self.notes.iter_mut().find_map(Option::take)
+        self.notes.pop_front()
     }
 
     /// Returns when [`handle_timeout`](Session::handle_timeout) has something to do.
@@ -285,6 +317,10 @@ impl Session {
     fn end(&mut self, ending: Ending, now: Instant) {
         if self.closing.is_none() {
             self.closing = Some(Closing { deadline: now + self.limits.close_timeout, ending });
+            // Nobody judges these peers any more.
+            for member in &mut self.members {
+                member.set_missing(false);
+            }
         }
     }
 
@@ -296,16 +332,21 @@ impl Session {
     }
 
     fn collect(&mut self, leg: Leg, now: Instant) {
-        let Some(event) = self.detectors[leg.index()].poll_event() else { return };
-        self.notes[leg.index()] = Some(match event {
-            Event::Suspected => Note::Suspected(leg),
-            Event::Recovered => Note::Recovered(leg),
-            Event::Withheld => Note::Withheld(leg),
-            Event::Dead(verdict) => {
-                self.condemn(leg, &verdict, now);
-                Note::Dead(leg, verdict)
-            }
-        });
+        let detector = &mut self.detectors[leg.index()];
+        self.members[leg.index()].set_missing(self.closing.is_none() && detector.is_missing());
+        while let Some(event) = self.detectors[leg.index()].poll_event() {
+            let note = match event {
+                Event::Suspected => Note::Suspected(leg),
+                Event::Recovered => Note::Recovered(leg),
+                Event::Withheld(doubt) => Note::Withheld(leg, doubt),
+                Event::Spared(doubt) => Note::Spared(leg, doubt),
+                Event::Dead(verdict) => {
+                    self.condemn(leg, &verdict, now);
+                    Note::Dead(leg, verdict)
+                }
+            };
+            self.notes.push_back(note);
+        }
     }
 
     fn condemn(&mut self, leg: Leg, verdict: &Verdict, now: Instant) {
@@ -317,16 +358,15 @@ impl Session {
         };
         let silent = verdict.silent_for.as_secs_f64();
         let told = CloseFrame::new(code, &format!("{leg} {}: silent for {silent:.1} s", verdict.cause));
-        let own = match verdict.cause {
+        let farewell = match verdict.cause {
             // A process that wakes up later finds out why it is alone.
-            Cause::Frozen => Order::CloseAndDrop(CloseFrame::new(
-                codes.dead_client,
-                &format!("no answer for {silent:.1} s"),
-            )),
-            Cause::Unreachable | Cause::WriteStalled => Order::Reset,
+            Cause::Frozen => {
+                Some(CloseFrame::new(codes.dead_client, &format!("no answer for {silent:.1} s")))
+            }
+            Cause::Unreachable | Cause::WriteStalled => None,
         };
         let end = &mut self.legs[leg.index()];
-        end.order(own);
+        end.order(Order::Abandon(verdict.cause, farewell));
         end.done = true;
         self.close_leg(leg.other(), told.clone());
         let reason = verdict.cause.into();

@@ -21,7 +21,7 @@ fn limits() -> Arc<SessionLimits> {
 #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
 fn start() -> (Session, Instant) {
     let now = Instant::now();
-    (Session::new(limits(), 7, now), now)
+    (Session::new(limits(), &Default::default(), false, 7, now), now)
 }
 
 fn close(code: u16, reason: &str) -> Option<CloseFrame> {
@@ -44,9 +44,11 @@ fn run_until_dead(
                 session.handle_bytes(leg, now);
             }
         }
-        if let Some(Note::Dead(leg, verdict)) = session.poll_note() {
-            assert_eq!(leg, silent);
-            return (now - start, verdict);
+        while let Some(note) = session.poll_note() {
+            if let Note::Dead(leg, verdict) = note {
+                assert_eq!(leg, silent);
+                return (now - start, verdict);
+            }
         }
     }
 }
@@ -152,7 +154,7 @@ fn a_dead_client_is_a_close_frame_to_the_app() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(session.poll_order(Leg::Client), Some(Order::Reset));
+    assert_eq!(session.poll_order(Leg::Client), Some(Order::Abandon(Cause::Unreachable, None)));
     assert!(session.is_leg_done(Leg::Client) && !session.is_finished());
     assert!(session.ending().is_some_and(|ending| ending.verdict.is_some()));
 }
@@ -164,7 +166,8 @@ fn a_frozen_app_is_a_1013_to_the_client_and_finds_out_when_it_wakes() {
     let (at, verdict) = run_until_dead(&mut session, start, Leg::App, Some(alive));
     assert_eq!((at, verdict.cause), (30 * SECOND, Cause::Frozen));
     assert!(matches!(session.poll_order(Leg::Client), Some(Order::Close(Some(frame))) if frame.code == 1013));
-    assert!(matches!(session.poll_order(Leg::App), Some(Order::CloseAndDrop(frame)) if frame.code == 4408));
+    let order = session.poll_order(Leg::App);
+    assert!(matches!(order, Some(Order::Abandon(Cause::Frozen, Some(frame))) if frame.code == 4408));
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn a_dead_app_is_a_1012_to_the_client() {
     let (_, verdict) = run_until_dead(&mut session, start, Leg::App, Some(gone));
     assert_eq!(verdict.cause, Cause::Unreachable);
     assert!(matches!(session.poll_order(Leg::Client), Some(Order::Close(Some(frame))) if frame.code == 1012));
-    assert_eq!(session.poll_order(Leg::App), Some(Order::Reset));
+    assert_eq!(session.poll_order(Leg::App), Some(Order::Abandon(Cause::Unreachable, None)));
 }
 
 #[test]
@@ -232,4 +235,53 @@ fn no_data_follows_a_close_frame_of_our_own() {
         assert!(!session.is_forwarding(leg), "{leg}");
         assert!(session.is_awaiting_close(leg), "{leg}");
     }
+}
+
+#[test]
+fn a_mass_of_missing_clients_is_doubted_once_and_those_who_left_do_not_count() {
+    let (crowds, now): ([Arc<Crowd>; 2], _) = (Default::default(), start().1);
+    let mut sessions: Vec<Session> =
+        (0..20).map(|seed| Session::new(limits(), &crowds, false, seed, now)).collect();
+    let gone = KernelView { unacked_bytes: 14, retransmits: 3, since_last_ack: 60 * SECOND };
+    let (mut withheld, mut died) = (0, Vec::new());
+    let mut at = now;
+    while died.len() < 12 {
+        at = sessions[..12].iter().filter_map(Session::poll_timeout).min().expect("somebody waits").max(at);
+        assert!(at <= now + 15 * SECOND, "{} died", died.len());
+        for (n, session) in sessions.iter_mut().enumerate() {
+            session.handle_bytes(Leg::App, at);
+            if n >= 12 {
+                session.handle_bytes(Leg::Client, at);
+            }
+            session.handle_timeout(at, [Some(gone), None]);
+            session.poll_probe(Leg::Client, at);
+            while let Some(note) = session.poll_note() {
+                match note {
+                    Note::Withheld(Leg::Client, Doubt::MassSuspicion) => withheld += 1,
+                    Note::Dead(Leg::Client, verdict) => {
+                        assert!(verdict.doubt == Some(Doubt::MassSuspicion) || died.len() >= 9, "{verdict}");
+                        died.push(at - now);
+                    }
+                    Note::Suspected(leg) => assert_eq!(leg, Leg::Client),
+                    Note::Recovered(_) | Note::Withheld(..) | Note::Spared(..) | Note::Dead(..) => {
+                        panic!("{note:?}")
+                    }
+                }
+            }
+        }
+        // The dead are done; their timers are those of the closing.
+        sessions.iter_mut().for_each(|session| while session.poll_order(Leg::App).is_some() {});
+    }
+    assert!(withheld >= 10 && died[0] > 10 * SECOND, "{withheld} {died:?}");
+    assert!(!crowds[0].is_doubtful(), "nobody judges the dead any more");
+}
+
+#[test]
+fn a_kernel_that_gave_up_is_a_verdict_before_the_end_and_a_hangup_after_it() {
+    let (mut session, now) = start();
+    session.handle_socket_timeout(Leg::Client, now);
+    assert_eq!(session.ending().map(|ending| ending.reason), Some(EndReason::Unreachable));
+    assert!(matches!(session.poll_order(Leg::App), Some(Order::Close(Some(frame))) if frame.code == 4408));
+    session.handle_socket_timeout(Leg::App, now);
+    assert!(session.is_finished());
 }

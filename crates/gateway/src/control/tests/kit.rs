@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, SessionId};
-use pulsegate_heartbeat::{KernelView, Verdict};
+use pulsegate_heartbeat::{Evidence, KernelView, Verdict};
 use pulsegate_registry::{Ending, Entry, Mode, Permit, SessionInfo, Tombstone};
 use serde_json::Value as Json;
 use tokio::net::TcpStream;
@@ -211,17 +211,20 @@ pub(crate) fn info(labels: &[(&str, &str)]) -> SessionInfo {
 pub(crate) fn verdict() -> Verdict {
     Verdict {
         cause: Cause::Unreachable,
+        evidence: vec![Evidence::UnansweredProbes, Evidence::UnacknowledgedBytes],
         silent_for: Duration::from_millis(10_020),
         probes_unanswered: 3,
         probes_sent: vec![Duration::from_secs(5), Duration::from_millis(6_100)],
-        write_blocked_for: None,
+        write_stalled_for: None,
         kernel: Some(KernelView {
             unacked_bytes: 87,
             retransmits: 4,
             since_last_ack: Duration::from_secs(9),
         }),
+        behind_proxy: false,
         timer_lag: Duration::from_millis(3),
         withheld: 0,
+        doubt: None,
         round_trip: Some(Duration::from_millis(12)),
     }
 }

@@ -1,0 +1,214 @@
+//! Bytes on their way to the peer: does its kernel take them?
+
+use std::time::{Duration, Instant};
+
+use pulsegate_core::Cause;
+
+use super::{Detector, Event, Phase};
+use crate::doubt::Doubts;
+use crate::verdict::KernelView;
+
+/// How long after a write the kernel is asked whether it was acknowledged, and from one such look to the
+/// next: a busy leg costs one look a second, an idle one none.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What was written and may not have arrived.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flight {
+    /// Bytes that the socket took, ever.
+    pub(super) written: u64,
+    /// How many of them the peer's kernel had taken at the last look.
+    delivered: u64,
+    /// Bytes wait, and the peer's kernel has taken none since; where the kernel can't tell: the socket.
+    waiting_since: Option<Instant>,
+    /// When to ask the kernel again.
+    look_at: Option<Instant>,
+    /// The socket takes no more, so no probe can be written.
+    socket_full: bool,
+    /// The kernel can't tell on this system.
+    blind: bool,
+    /// A probe is about to be written.
+    probe_next: bool,
+    /// Bytes written up to the end of the latest probe.
+    probe_end: u64,
+    doubts: Doubts,
+}
+
+impl Flight {
+    /// How many of the bytes that the socket took the peer's kernel has acknowledged.
+    pub(super) fn delivered(&self, kernel: KernelView) -> u64 {
+        self.written.saturating_sub(kernel.unacked_bytes)
+    }
+
+    /// Returns how long bytes have waited for a peer that takes none.
+    pub(super) fn waiting_for(&self, now: Instant) -> Option<Duration> {
+        self.waiting_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Takes note that the next bytes written are a probe.
+    pub(super) fn expect_probe(&mut self) {
+        self.probe_next = true;
+    }
+
+    /// The peer answered the latest probe, so it has read all that was written before (frames stay in order).
+    pub(super) fn handle_answer(&mut self) {
+        if !self.socket_full && self.written <= self.probe_end {
+            self.land();
+        }
+    }
+
+    fn wait(&mut self, now: Instant) {
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(now);
+            self.delivered = self.written;
+        }
+    }
+
+    /// Everything has arrived.
+    fn land(&mut self) {
+        *self = Flight {
+            written: self.written,
+            blind: self.blind,
+            probe_end: self.probe_end,
+            ..Flight::default()
+        };
+    }
+}
+
+impl Detector {
+    /// Takes note that the socket took `bytes`; call [`handle_write_blocked`](Detector::handle_write_blocked)
+    /// again if some still wait.
+    pub fn handle_written(&mut self, bytes: usize, now: Instant) {
+        if self.flight.blind {
+            // The socket's word is all there is: it takes bytes, so nothing stalls.
+            self.flight.land();
+        } else if bytes > 0 {
+            self.flight.wait(now);
+            self.schedule_look(now);
+        }
+        self.flight.socket_full = false;
+        self.flight.written += bytes as u64;
+        if std::mem::take(&mut self.flight.probe_next) {
+            self.flight.probe_end = self.flight.written;
+        }
+    }
+
+    /// Takes note that bytes wait for this peer and its socket takes none; counts from the first call.
+    pub fn handle_write_blocked(&mut self, now: Instant) {
+        self.flight.wait(now);
+        self.flight.socket_full = true;
+        self.schedule_look(now);
+    }
+
+    /// While a probe is out its own looks do; what is still on its way when it is answered gets one after.
+    pub(super) fn schedule_look(&mut self, now: Instant) {
+        let needless = matches!(self.phase, Phase::Probing(_)) && !self.flight.socket_full;
+        if self.flight.waiting_since.is_some() && self.flight.look_at.is_none() && !needless {
+            self.flight.look_at = Some(now + self.look_every());
+        }
+    }
+
+    pub(super) fn flight_deadline(&self) -> Option<Instant> {
+        self.flight.look_at.filter(|_| self.phase != Phase::Dead)
+    }
+
+    /// Looks whether what was written arrives. `mass`: most peers are missing.
+    pub(super) fn handle_flight(&mut self, now: Instant, kernel: Option<KernelView>, mass: bool) {
+        let Some(deadline) = self.flight_deadline().filter(|&deadline| now >= deadline) else { return };
+        let Some(since) = self.flight.waiting_since else { return };
+        let flight = &mut self.flight;
+        flight.blind = kernel.is_none();
+        if let Some(kernel) = kernel {
+            let delivered = flight.delivered(kernel);
+            let moved = delivered > flight.delivered;
+            flight.delivered = delivered;
+            if moved || kernel.unacked_bytes == 0 {
+                self.note_progress(now, kernel.unacked_bytes);
+                return;
+            }
+        } else if !flight.socket_full {
+            flight.land();
+            return;
+        }
+        let late = now - deadline;
+        let verdict_at = self.stall_verdict_at(since);
+        if now >= verdict_at {
+            self.judge_stall(since, late, now, kernel, mass);
+        } else {
+            self.flight.look_at = Some(verdict_at.min(now + self.look_every()));
+            // Nothing of what we wrote arrives, and our kernel asked again in vain: the interval need not pass.
+            let lost = kernel.is_some_and(|kernel| kernel.is_path_dead(self.look_every() / 2));
+            if lost && matches!(self.phase, Phase::Quiet { .. }) && self.resting_since.is_none() {
+                self.start_due(now);
+            }
+        }
+    }
+
+    /// The peer's kernel goes on taking bytes.
+    fn note_progress(&mut self, now: Instant, unacked_bytes: u64) {
+        if let Some(doubt) = self.flight.doubts.latest {
+            self.tell(Event::Spared(doubt));
+        }
+        if unacked_bytes == 0 && !self.flight.socket_full {
+            self.flight.land();
+            return;
+        }
+        self.flight.doubts = Doubts::default();
+        self.flight.waiting_since = Some(now);
+        self.flight.look_at = Some(now + self.look_every());
+    }
+
+    fn look_every(&self) -> Duration {
+        LOOK_EVERY.min(self.limits.verdict_after / 2).min(self.limits.write_stall_after)
+    }
+
+    /// A peer that takes nothing is given up after `write_stall_after`, whatever it sends. While the socket is
+    /// full no probe can reach it, so the missing progress stands in for unanswered probes: then it is judged
+    /// as soon as its silence reaches the bound.
+    fn stall_verdict_at(&self, since: Instant) -> Instant {
+        let limit = since + self.limits.write_stall_after;
+        if !self.flight.socket_full {
+            return limit;
+        }
+        let silent = if self.resting_since.is_some() { since } else { self.silent_since };
+        limit.min((since + self.limits.verdict_after).max(silent + self.limits.bound()))
+    }
+
+    fn judge_stall(
+        &mut self,
+        since: Instant,
+        late: Duration,
+        now: Instant,
+        kernel: Option<KernelView>,
+        mass: bool,
+    ) {
+        let frozen = self.resting_since.is_none()
+            && now >= self.silent_since + self.limits.frozen_after.max(self.limits.bound());
+        let cause = if kernel.is_some_and(|kernel| kernel.is_path_dead(self.limits.verdict_after)) {
+            Some(Cause::Unreachable)
+        } else if frozen || now >= since + self.limits.write_stall_after {
+            Some(Cause::WriteStalled)
+        } else {
+            None
+        };
+        let mut doubts = self.flight.doubts;
+        let chance = if doubts.raise_late(late, &self.limits) {
+            Some(late.min(self.limits.verdict_after))
+        } else if cause == Some(Cause::Unreachable) && doubts.raise_mass(mass) {
+            Some(self.limits.verdict_after)
+        } else {
+            None
+        };
+        if let (Some(chance), Some(doubt)) = (chance, doubts.latest) {
+            self.flight.doubts = doubts;
+            self.flight.look_at = Some(now + chance);
+            self.tell(Event::Withheld(doubt));
+        } else if let Some(cause) = cause {
+            let verdict = self.verdict(cause, self.probes_unanswered(), doubts, late, now, kernel);
+            self.condemn(verdict);
+        } else {
+            let until = since + self.limits.write_stall_after;
+            self.flight.look_at = Some(until.min(now + self.look_every()));
+        }
+    }
+}

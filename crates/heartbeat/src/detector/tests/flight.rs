@@ -1,0 +1,169 @@
+//! Data in flight: the kernel's word starts the clock, and a write that makes no progress has its own limit.
+
+use super::*;
+
+/// A kernel whose peer acknowledges nothing from `gone` on, although it goes on sending.
+fn deaf_since(gone: Duration, written: u64) -> impl Fn(Duration) -> Option<KernelView> {
+    move |at| {
+        let lost = at > gone + ms(200);
+        let unacked_bytes = if lost { written } else { 0 };
+        Some(KernelView { unacked_bytes, retransmits: u32::from(lost), since_last_ack: ms(5) })
+    }
+}
+
+#[test]
+fn a_lost_push_is_found_long_before_the_interval_has_passed() {
+    let limits = Limits { ping_interval: ms(25_000), frozen_after: ms(30_000), ..BALANCED };
+    for seed in 0..50 {
+        let mut run = Run::new(limits, seed);
+        run.until(ms(3_000), &mut |_| None, &|_| Some(ALIVE));
+        run.detector.handle_bytes(run.now);
+        run.detector.handle_written(500, run.now);
+        run.until(ms(100_000), &mut |_| None, &|at| {
+            Some(KernelView { unacked_bytes: 500, ..path_dead_since(ms(3_000))(at)? })
+        });
+        let (at, verdict) = run.verdict().expect("a verdict");
+        assert_eq!(verdict.cause, Cause::Unreachable);
+        assert!(verdict.evidence.contains(&Evidence::UnacknowledgedBytes), "{verdict}");
+        let took = at - ms(3_000);
+        assert!(took > limits.verdict_after && took <= limits.verdict_after + ms(1_000), "{took:?}");
+    }
+}
+
+#[test]
+fn a_leg_is_looked_at_once_a_second_at_most_and_not_at_all_when_idle() {
+    let mut run = Run::new(BALANCED, 30);
+    let mut looks = 0;
+    for tick in 1..=10_000u64 {
+        let now = run.start + ms(tick);
+        run.detector.handle_bytes(now);
+        run.detector.handle_written(10, now);
+        if run.detector.poll_timeout().is_some_and(|at| at <= now) {
+            assert!(run.detector.wants_kernel_view(now));
+            looks += 1;
+            run.detector.handle_timeout(
+                now,
+                Some(KernelView { unacked_bytes: 10, retransmits: 0, since_last_ack: ms(1) }),
+                false,
+            );
+        }
+    }
+    assert!((9..=10).contains(&looks), "{looks} looks in 10 s");
+    assert_eq!(run.detector.poll_event(), None);
+
+    // Answered probes alone cause none.
+    let mut run = Run::new(BALANCED, 31);
+    let looks = std::cell::Cell::new(0);
+    for _ in 0..100 {
+        let next = run.detector.poll_timeout().expect("a probe");
+        run.now = next;
+        run.detector.handle_timeout(next, None, false);
+        let probe = run.detector.poll_probe(next).expect("a probe is due");
+        run.detector.handle_written(10, next);
+        run.detector.handle_bytes(next + ms(40));
+        run.detector.handle_pong(&probe.to_payload(), next + ms(40));
+        looks.set(looks.get() + u32::from(run.detector.wants_kernel_view(next + ms(2_000))));
+    }
+    assert_eq!(looks.get(), 0);
+}
+
+#[test]
+fn inbound_bytes_do_not_keep_a_peer_that_takes_none() {
+    let mut run = Run::new(BALANCED, 32);
+    run.detector.handle_written(500, run.now);
+    for tick in 1..200 {
+        run.until(ms(tick * 100), &mut |_| None, &deaf_since(Duration::ZERO, 500));
+        run.detector.handle_bytes(run.now);
+    }
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!(verdict.cause, Cause::WriteStalled);
+    assert_eq!(verdict.write_stalled_for, Some(BALANCED.write_stall_after));
+    assert!(at <= BALANCED.write_stall_after, "{at:?}");
+}
+
+#[test]
+fn what_is_still_on_its_way_when_a_probe_is_answered_is_looked_at() {
+    let mut run = Run::new(BALANCED, 33);
+    let next = run.detector.poll_timeout().expect("a probe");
+    run.detector.handle_timeout(next, None, false);
+    let probe = run.detector.poll_probe(next).expect("a probe is due");
+    run.detector.handle_written(10, next);
+    run.detector.handle_written(500, next + ms(1));
+    run.detector.handle_bytes(next + ms(40));
+    run.detector.handle_pong(&probe.to_payload(), next + ms(40));
+    assert!(run.detector.wants_kernel_view(next + ms(1_040)));
+}
+
+#[test]
+fn where_the_kernel_tells_nothing_writes_wake_nobody() {
+    let mut run = Run::new(BALANCED, 34);
+    run.detector.handle_written(10, run.now);
+    run.until(ms(2_000), &mut |_| None, &|_| None);
+    run.detector.handle_bytes(run.now);
+    run.detector.handle_written(10, run.now);
+    assert!(run.detector.poll_timeout().expect("a probe") > run.now + ms(4_000));
+    // Its socket still tells of a stall.
+    run.detector.handle_write_blocked(run.now);
+    for tick in 21..200 {
+        run.until(ms(tick * 100), &mut |_| None, &|_| None);
+        run.detector.handle_bytes(run.now);
+    }
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((at, verdict.cause), (ms(2_000) + BALANCED.write_stall_after, Cause::WriteStalled));
+    assert!(verdict.to_string().contains("no word from the kernel"), "{verdict}");
+}
+
+#[test]
+fn a_mass_of_suspects_gives_a_fair_chance_and_then_the_verdict() {
+    let mut run = Run::new(BALANCED, 35);
+    run.mass = true;
+    run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((verdict.withheld, verdict.doubt), (1, Some(Doubt::MassSuspicion)));
+    assert!(at > BALANCED.bound() && at <= BALANCED.bound() + BALANCED.verdict_after, "{at:?}");
+
+    // A local fault that heals within the chance kills nobody.
+    let mut run = Run::new(BALANCED, 36);
+    run.mass = true;
+    let mut heals = false;
+    while !heals {
+        run.until(run.now - run.start + ms(10), &mut |_| None, &path_dead_since(Duration::ZERO));
+        heals = run.events.iter().any(|(_, event)| *event == Event::Withheld(Doubt::MassSuspicion));
+    }
+    run.until(ms(60_000), &mut |_| Some(ms(900)), &path_dead_since(Duration::ZERO));
+    assert_eq!(run.verdict(), None);
+    let spared = Event::Spared(Doubt::MassSuspicion);
+    assert!(run.events.iter().any(|(_, event)| *event == spared), "{:?}", run.events);
+}
+
+#[test]
+fn a_mass_is_no_excuse_for_a_frozen_process() {
+    let mut run = Run::new(BALANCED_APP, 37);
+    run.mass = true;
+    run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((at, verdict.cause, verdict.withheld), (ms(30_000), Cause::Frozen, 0));
+    assert!(!run.detector.is_missing(), "its kernel has everything");
+}
+
+#[test]
+fn a_socket_that_gave_up_is_a_verdict_of_its_own() {
+    let mut run = Run::new(BALANCED, 38);
+    run.detector.handle_socket_timeout(run.now);
+    let Some(Event::Dead(verdict)) = run.detector.poll_event() else { panic!("no verdict") };
+    assert_eq!((verdict.cause, &verdict.evidence[..]), (Cause::Unreachable, &[Evidence::SocketTimeout][..]));
+    run.detector.handle_socket_timeout(run.now);
+    assert_eq!(run.detector.poll_event(), None);
+}
+
+#[test]
+fn a_proxy_in_between_is_named_in_the_proof() {
+    let start = origin();
+    let mut run = Run::new(BALANCED, 39);
+    run.detector = Detector::new(BALANCED, 39, start).behind_proxy(true);
+    run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
+    let (_, verdict) = run.verdict().expect("a verdict");
+    let text = verdict.to_string();
+    assert!(text.contains("(the kernel of the proxy in between)"), "{text}");
+    assert!(text.ends_with("evidence: unanswered probes, a kernel that acknowledges"), "{text}");
+}

@@ -1,0 +1,174 @@
+//! Self-doubt: when a verdict may be our own fault.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::limits::Limits;
+
+/// A verdict is put off for late timers at most this often within one silence.
+const LATE_MAX: u32 = 3;
+
+/// Fewer missing peers than this are no mass: three of five phones in a tunnel say nothing about us.
+const MASS_MIN: usize = 10;
+
+/// Why a verdict was put off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// Our own timer ran late: we were paused, suspended or starved of CPU, so the peer may have answered
+    /// into a void.
+    LateTimer,
+    /// More than half of all peers went missing at once: it may be our own network that is gone.
+    MassSuspicion,
+}
+
+impl Doubt {
+    /// All of them.
+    pub const ALL: [Doubt; 2] = [Doubt::LateTimer, Doubt::MassSuspicion];
+
+    /// Returns the value used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Doubt::LateTimer => "late_timer",
+            Doubt::MassSuspicion => "mass_suspicion",
+        }
+    }
+}
+
+/// The doubts raised within one silence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Doubts {
+    late: u32,
+    mass: bool,
+    pub(crate) latest: Option<Doubt>,
+}
+
+impl Doubts {
+    /// Returns how often a verdict was put off.
+    pub(crate) fn withheld(self) -> u32 {
+        self.late + u32::from(self.mass)
+    }
+
+    /// Returns whether a verdict that is `late` has to wait, and takes note of it. Tolerance doubles with each
+    /// time, so that a machine which is always late delays verdicts by its lateness, not for ever.
+    pub(crate) fn raise_late(&mut self, late: Duration, limits: &Limits) -> bool {
+        let raised = self.late < LATE_MAX && late > limits.lateness_max() * (1 << self.late);
+        if raised {
+            self.late += 1;
+            self.latest = Some(Doubt::LateTimer);
+        }
+        raised
+    }
+
+    /// Returns whether a verdict that falls in the midst of a mass of suspects has to wait, and takes note of
+    /// it: once, so that a real event is only delayed.
+    pub(crate) fn raise_mass(&mut self, mass: bool) -> bool {
+        let raised = mass && !self.mass;
+        if raised {
+            self.mass = true;
+            self.latest = Some(Doubt::MassSuspicion);
+        }
+        raised
+    }
+}
+
+/// The peers of one leg over all sessions of a process: how many are watched, and how many are missing.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    watched: AtomicUsize,
+    missing: AtomicUsize,
+}
+
+impl Crowd {
+    /// Returns whether so many peers are missing that the fault may be ours: at least 10, and more than half.
+    pub fn is_doubtful(&self) -> bool {
+        let missing = self.missing.load(Relaxed);
+        missing >= MASS_MIN && missing > self.watched.load(Relaxed) / 2
+    }
+
+    /// Adds a peer; it leaves when the returned value is dropped.
+    pub fn join(self: &Arc<Crowd>) -> Member {
+        self.watched.fetch_add(1, Relaxed);
+        Member { crowd: Arc::clone(self), missing: false }
+    }
+}
+
+/// One peer's place in its crowd.
+#[derive(Debug)]
+pub struct Member {
+    crowd: Arc<Crowd>,
+    missing: bool,
+}
+
+impl Member {
+    /// Says whether the peer is missing.
+    pub fn set_missing(&mut self, missing: bool) {
+        if self.missing == missing {
+            return;
+        }
+        self.missing = missing;
+        if missing {
+            self.crowd.missing.fetch_add(1, Relaxed);
+        } else {
+            self.crowd.missing.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Returns the crowd that the peer belongs to.
+    pub fn crowd(&self) -> &Crowd {
+        &self.crowd
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.set_missing(false);
+        self.crowd.watched.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_doubtful_when_most_of_it_is_missing_and_not_for_a_few() {
+        let crowd = Arc::new(Crowd::default());
+        let mut members: Vec<Member> = (0..20).map(|_| crowd.join()).collect();
+        for member in &mut members[..10] {
+            member.set_missing(true);
+            member.set_missing(true);
+        }
+        assert!(!crowd.is_doubtful(), "just half");
+        members[10].set_missing(true);
+        assert!(crowd.is_doubtful());
+        members.truncate(11);
+        assert!(crowd.is_doubtful(), "the living leave");
+        members.truncate(9);
+        assert!(!crowd.is_doubtful(), "all are missing, but they are few");
+        drop(members);
+        assert_eq!((crowd.watched.load(Relaxed), crowd.missing.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn tolerance_for_late_timers_doubles_and_ends() {
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            ping_interval: 5 * second,
+            verdict_after: 5 * second,
+            frozen_after: 10 * second,
+            idle_timeout: 60 * second,
+            write_stall_after: 10 * second,
+        };
+        let mut doubts = Doubts::default();
+        assert!(!doubts.raise_late(second / 2, &limits));
+        assert!(doubts.raise_late(second, &limits) && !doubts.raise_late(second, &limits));
+        assert!(doubts.raise_late(60 * second, &limits) && doubts.raise_late(60 * second, &limits));
+        assert!(!doubts.raise_late(60 * second, &limits), "not for ever");
+        assert_eq!((doubts.withheld(), doubts.latest), (3, Some(Doubt::LateTimer)));
+        assert!(doubts.raise_mass(true) && !doubts.raise_mass(true));
+    }
+}
