@@ -126,9 +126,6 @@ impl Driver {
         }
         let line = &mut self.lines[leg.index()];
         line.settle_pong();
-        // A probe that is due goes before the data that is read next, or a busy leg would never have a place.
-        progress |= self.probe(leg, now);
-        let line = &mut self.lines[leg.index()];
         if line.finishing && !line.finished && line.outbox.is_empty() {
             line.finished = true;
             if let Some(stream) = &mut line.stream {
@@ -210,11 +207,11 @@ impl Driver {
     }
 
     /// Writes a probe to `leg` if one is due and may go now; returns whether there was one.
-    fn probe(&mut self, leg: Leg, now: Instant) -> bool {
+    pub(super) fn probe(&mut self, leg: Leg, now: Instant) -> bool {
         let line = &mut self.lines[leg.index()];
-        let probe = if line.takes_control() { self.session.poll_probe(leg, now) } else { None };
-        let Some(probe) = probe else { return false };
-        line.push_control(Opcode::Ping, &probe.to_payload());
+        let Some(ahead) = line.control_place() else { return false };
+        let Some(probe) = self.session.poll_probe(leg, now, ahead) else { return false };
+        line.push_in_place(Opcode::Ping, &probe.to_payload());
         self.shared.metrics.leg(leg).probes_sent.increment(1);
         true
     }

@@ -98,7 +98,10 @@ impl Driver {
         let mut tally = Tally::default();
         let mut at = 0;
         while self.session.is_forwarding(leg) || self.session.is_awaiting_close(leg) {
-            let stop_between_frames = self.lines[leg.other().index()].pong_due.is_some();
+            // A control frame of ours that waits for a place would else find none in an endless stream.
+            let to = leg.other();
+            let stop_between_frames =
+                self.lines[to.index()].pong_due.is_some() || self.session.is_probe_due(to);
             let frame_left = self.lines[leg.index()].reader.frame_left();
             match self.lines[leg.index()].reader.next(&input[at..], stop_between_frames) {
                 Ok(Step::Data { len, payload_bytes, messages }) => {
@@ -141,6 +144,7 @@ impl Driver {
                 line.within_frame = !between_frames;
                 line.settle_pong();
                 self.note_written(to, taken, now);
+                self.probe(to, now);
             }
             Err(error) => self.note_broken(to, &error, now),
         }

@@ -88,29 +88,35 @@ impl Line {
         self.settle_pong();
     }
 
-    /// Puts the pong that is due where it may go, if it may: ahead of data that waits.
+    /// Puts the pong that is due where it may go, if it may.
     pub(super) fn settle_pong(&mut self) {
-        if self.pong_due.is_none() || !self.is_open() {
-            return;
-        }
-        if self.outbox.is_empty() {
-            if !self.within_frame
-                && let Some(payload) = self.pong_due.take()
-            {
-                self.push_control(Opcode::Pong, &payload);
-            }
-        } else if self.outbox.can_overtake()
+        if self.pong_due.is_some()
+            && self.control_place().is_some()
             && let Some(payload) = self.pong_due.take()
         {
-            let mask = self.mask();
-            self.outbox.overtake(Opcode::Pong, &payload, mask);
+            self.push_in_place(Opcode::Pong, &payload);
         }
     }
 
-    /// Puts a control frame behind what waits; call only between frames.
-    pub(super) fn push_control(&mut self, opcode: Opcode, payload: &[u8]) {
+    /// Returns how many bytes stand before a control frame that is put in now: none if it reaches the socket at
+    /// once, else the rest of the frame under way. `None`: there is no place between two frames.
+    pub(super) fn control_place(&mut self) -> Option<usize> {
+        let open = self.stream.is_some() && !self.broken && !self.closed && !self.finishing;
+        match (open, self.outbox.is_empty()) {
+            (true, true) => (!self.within_frame).then_some(0),
+            (true, false) => self.outbox.overtaking_place(),
+            (false, _) => None,
+        }
+    }
+
+    /// Puts a control frame into the [`control_place`](Line::control_place): ahead of data that waits.
+    pub(super) fn push_in_place(&mut self, opcode: Opcode, payload: &[u8]) {
         let mask = self.mask();
-        self.outbox.push_control(opcode, payload, mask);
+        if self.outbox.is_empty() {
+            self.outbox.push_control(opcode, payload, mask);
+        } else {
+            self.outbox.overtake(opcode, payload, mask);
+        }
     }
 
     /// Puts a Close frame behind what waits; returns whether one could be put there at all.
@@ -122,18 +128,10 @@ impl Line {
         if let Some(frame) = frame {
             frame.write_payload(&mut payload);
         }
-        self.push_control(Opcode::Close, &payload);
+        let mask = self.mask();
+        self.outbox.push_control(Opcode::Close, &payload, mask);
         self.closed = true;
         true
-    }
-
-    /// Returns whether a control frame put into the outbox now would reach the socket at once.
-    pub(super) fn takes_control(&self) -> bool {
-        self.is_open() && !self.within_frame && self.outbox.is_empty()
-    }
-
-    fn is_open(&self) -> bool {
-        self.stream.is_some() && !self.broken && !self.closed && !self.finishing
     }
 
     /// Gives up writing: nothing that waits can go out any more. The next read that finds nothing tells of

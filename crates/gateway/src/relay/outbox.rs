@@ -62,15 +62,18 @@ impl Outbox {
         write_control(&mut self.waiting, opcode, payload, mask);
     }
 
-    /// Returns whether a control frame may go in ahead of waiting data: a frame ends within it, and no other
-    /// control frame has overtaken it yet, so that a flood of pings can't pile up pongs.
-    pub(super) fn can_overtake(&mut self) -> bool {
+    /// Returns how many bytes a control frame would have before it that goes in ahead of waiting data; `None`
+    /// if no frame ends within the data, or if another control frame has overtaken it and still waits, so that
+    /// a flood of pings can't pile up pongs.
+    pub(super) fn overtaking_place(&mut self) -> Option<usize> {
         self.next_frame = frame_start_at(&self.waiting, self.next_frame, self.written);
-        self.overtaken <= self.written && self.next_frame < self.waiting.len()
+        let free = self.overtaken <= self.written && self.next_frame < self.waiting.len();
+        free.then(|| self.next_frame - self.written)
     }
 
     /// Puts a control frame behind the frame that is being written, ahead of all others (RFC 6455 section
-    /// 5.4 allows it between any two frames); call only if it [can overtake](Outbox::can_overtake).
+    /// 5.4 allows it between any two frames); call only if there is an
+    /// [`overtaking_place`](Outbox::overtaking_place).
     pub(super) fn overtake(&mut self, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
         let behind = self.waiting.split_off(self.next_frame);
         write_control(&mut self.waiting, opcode, payload, mask);
@@ -149,5 +152,78 @@ mod tests {
         assert_eq!((outbox.waiting.capacity(), outbox.written), (0, 0));
         drop(ours);
         assert!(read.await.unwrap() == expected, "what arrived is not what was written");
+    }
+
+    /// Frames with these payload sizes, each byte of a payload telling which frame it belongs to.
+    fn frames(sizes: &[u16]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (n, &size) in sizes.iter().enumerate() {
+            bytes.extend_from_slice(&[0x82, 126]);
+            bytes.extend_from_slice(&size.to_be_bytes());
+            bytes.resize(bytes.len() + usize::from(size), n as u8);
+        }
+        bytes
+    }
+
+    /// What would be on the wire, and the opcodes of the frames in it, the first of which has begun before.
+    fn opcodes(outbox: &Outbox, first: usize) -> Vec<u8> {
+        let mut at = first;
+        let mut seen = Vec::new();
+        while at < outbox.waiting.len() {
+            let head = Head::parse(&outbox.waiting[at..]).unwrap().unwrap();
+            seen.push(outbox.waiting[at] & 0x0f);
+            at += head.head_len + head.payload_len as usize;
+        }
+        assert_eq!(at, outbox.waiting.len());
+        seen
+    }
+
+    /// An outbox whose socket took the first `taken` bytes, of which `frame_left` ended an older frame.
+    fn stuck(bytes: &[u8], frame_left: usize, taken: usize) -> Outbox {
+        let next_frame = frame_start_at(bytes, frame_left, taken) - taken;
+        Outbox { waiting: bytes[taken..].to_vec(), next_frame, ..Outbox::default() }
+    }
+
+    #[test]
+    fn a_pong_overtakes_the_data_that_waits_but_not_the_frame_under_way() {
+        let bytes = frames(&[300, 300, 300]);
+        for taken in 0..bytes.len() {
+            let mut outbox = stuck(&bytes, 0, taken);
+            let begun = taken.div_ceil(304);
+            let can = outbox.overtaking_place().is_some();
+            assert_eq!(can, begun < 3, "after {taken} bytes");
+            if can {
+                outbox.overtake(Opcode::Pong, b"soon", None);
+                let rest = opcodes(&outbox, begun * 304 - taken);
+                assert_eq!(rest[0], 10, "after {taken} bytes: {rest:?}");
+                assert_eq!(rest.len(), 1 + 3 - begun);
+                assert!(outbox.overtaking_place().is_none(), "one at a time");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_meanwhile_moves_the_place_on() {
+        let mut older = vec![9; 100];
+        older.extend_from_slice(&frames(&[300, 300]));
+        let mut outbox = stuck(&older, 100, 40);
+        outbox.written = 60 + 7;
+        assert_eq!(outbox.overtaking_place(), Some(60 + 304 - 67));
+        outbox.overtake(Opcode::Pong, b"", None);
+        assert_eq!(opcodes(&outbox, 60), [2, 10, 2]);
+        outbox.written = outbox.overtaken;
+        assert!(outbox.overtaking_place().is_some(), "the first pong is out");
+        outbox.written = outbox.overtaken + 1;
+        assert!(outbox.overtaking_place().is_none(), "the last frame is under way");
+    }
+
+    #[test]
+    fn a_frame_longer_than_what_waits_leaves_no_place() {
+        let mut outbox = stuck(&[7; 500], 100_000, 10);
+        assert!(outbox.overtaking_place().is_none());
+        let mut huge = vec![0x82, 127];
+        huge.extend_from_slice(&u64::MAX.to_be_bytes());
+        let mut outbox = stuck(&huge, 0, 1);
+        assert!(outbox.overtaking_place().is_none());
     }
 }

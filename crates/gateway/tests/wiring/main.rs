@@ -11,3 +11,4 @@ mod edges;
 mod kit;
 mod passing;
 mod pressure;
+mod verdicts;

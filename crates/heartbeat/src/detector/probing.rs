@@ -39,9 +39,15 @@ pub(super) struct Due {
 }
 
 impl Detector {
-    /// Returns the probe to write, if one is due. Call it only where a control frame may be written now; the
-    /// clock of the verdict starts with the first.
-    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeId> {
+    /// Returns whether a probe waits for a place between two frames.
+    pub fn is_probe_due(&self) -> bool {
+        let due = matches!(self.phase, Phase::Due(_) | Phase::Probing(Probing { next_at: None, .. }));
+        due && self.resting_since.is_none()
+    }
+
+    /// Returns the probe to write, if one is due. Call it only where a control frame may be written now, with at
+    /// most `ahead` bytes before it; the clock of the verdict starts with the first.
+    pub fn poll_probe(&mut self, now: Instant, ahead: usize) -> Option<ProbeId> {
         match self.phase {
             _ if self.resting_since.is_some() => None,
             Phase::Due(due) => {
@@ -55,7 +61,7 @@ impl Detector {
                     verdict_at: now + self.limits.verdict_after,
                     doubts: due.doubts,
                     acknowledged: false,
-                    position: self.flight.written,
+                    position: self.flight.written + ahead as u64,
                     delivered: None,
                 });
                 self.flight.expect_probe();

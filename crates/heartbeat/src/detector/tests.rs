@@ -95,7 +95,7 @@ impl Run {
             let view =
                 if self.detector.wants_kernel_view(self.now) { kernel(self.now - self.start) } else { None };
             self.detector.handle_timeout(self.now, view, self.mass);
-            if let Some(id) = self.detector.poll_probe(self.now) {
+            if let Some(id) = self.detector.poll_probe(self.now, 0) {
                 if let Some(delay) = delay(self.probes.len()) {
                     self.pongs.push(Reverse((self.now + delay, id.to_payload())));
                 }

@@ -248,9 +248,15 @@ impl Session {
         }
     }
 
-    /// Returns the probe to write to `leg`, if one is due; call only where a control frame may go.
-    pub fn poll_probe(&mut self, leg: Leg, now: Instant) -> Option<ProbeId> {
-        if self.closing.is_some() { None } else { self.detectors[leg.index()].poll_probe(now) }
+    /// Returns whether a probe to `leg` waits for a place between two frames.
+    pub fn is_probe_due(&self, leg: Leg) -> bool {
+        self.closing.is_none() && self.detectors[leg.index()].is_probe_due()
+    }
+
+    /// Returns the probe to write to `leg`, if one is due; call only where a control frame may go, with at most
+    /// `ahead` bytes before it.
+    pub fn poll_probe(&mut self, leg: Leg, now: Instant, ahead: usize) -> Option<ProbeId> {
+        if self.closing.is_some() { None } else { self.detectors[leg.index()].poll_probe(now, ahead) }
     }
 
     /// Returns the next thing to do with the socket of `leg`.

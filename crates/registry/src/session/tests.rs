@@ -40,7 +40,7 @@ fn run_until_dead(
         now = session.poll_timeout().expect("an open session waits for something").max(now);
         session.handle_timeout(now, [kernel; 2]);
         for leg in Leg::BOTH {
-            if session.poll_probe(leg, now).is_some() && leg != silent {
+            if session.poll_probe(leg, now, 0).is_some() && leg != silent {
                 session.handle_bytes(leg, now);
             }
         }
@@ -191,7 +191,7 @@ fn what_both_legs_have_to_tell_is_told() {
         now = session.poll_timeout().expect("an open session waits for something").max(now);
         session.handle_timeout(now, [None; 2]);
         for leg in Leg::BOTH {
-            session.poll_probe(leg, now);
+            session.poll_probe(leg, now, 0);
         }
     }
     while session.poll_note().is_some() {}
@@ -254,7 +254,7 @@ fn a_mass_of_missing_clients_is_doubted_once_and_those_who_left_do_not_count() {
                 session.handle_bytes(Leg::Client, at);
             }
             session.handle_timeout(at, [Some(gone), None]);
-            session.poll_probe(Leg::Client, at);
+            session.poll_probe(Leg::Client, at, 0);
             while let Some(note) = session.poll_note() {
                 match note {
                     Note::Withheld(Leg::Client, Doubt::MassSuspicion) => withheld += 1,

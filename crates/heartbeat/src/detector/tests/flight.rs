@@ -58,7 +58,7 @@ fn a_leg_is_looked_at_once_a_second_at_most_and_not_at_all_when_idle() {
         let next = run.detector.poll_timeout().expect("a probe");
         run.now = next;
         run.detector.handle_timeout(next, None, false);
-        let probe = run.detector.poll_probe(next).expect("a probe is due");
+        let probe = run.detector.poll_probe(next, 0).expect("a probe is due");
         run.detector.handle_written(10, next);
         run.detector.handle_bytes(next + ms(40));
         run.detector.handle_pong(&probe.to_payload(), next + ms(40));
@@ -86,7 +86,7 @@ fn what_is_still_on_its_way_when_a_probe_is_answered_is_looked_at() {
     let mut run = Run::new(BALANCED, 33);
     let next = run.detector.poll_timeout().expect("a probe");
     run.detector.handle_timeout(next, None, false);
-    let probe = run.detector.poll_probe(next).expect("a probe is due");
+    let probe = run.detector.poll_probe(next, 0).expect("a probe is due");
     run.detector.handle_written(10, next);
     run.detector.handle_written(500, next + ms(1));
     run.detector.handle_bytes(next + ms(40));
