@@ -64,7 +64,7 @@ class Path:
     """A veth pair between two places; `here` is where the packets get dropped."""
 
     def __init__(self, here, there, subnet):
-        self._here = here
+        self._here, self._there = here, there
         number = next(_numbers)
         self._device = f"pg{number}"
         self.here_address, self.there_address = f"10.77.{subnet}.1", f"10.77.{subnet}.2"
@@ -87,3 +87,13 @@ class Path:
 
     def heal(self):
         _sh("ip", "netns", "exec", self._here.name, "nft", "delete", "table", "inet", "blackhole")
+
+    def lose(self):
+        """From now on what is sent from `here` is lost on its way: unlike after `drop`, our kernel believes that it
+        went out."""
+        rule = f'chain in {{ type filter hook input priority 0; iifname "{self._device}p" drop; }};'
+        _sh("ip", "netns", "exec", self._there.name, "nft", "-f", "-", text=f"table inet blackhole {{ {rule} }}\n")
+
+    def find(self):
+        """Ends `lose`."""
+        _sh("ip", "netns", "exec", self._there.name, "nft", "delete", "table", "inet", "blackhole")
