@@ -182,15 +182,15 @@ step_deny() {
 step_nextest() { cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level slow; }
 step_doctest() { cargo test --quiet --locked --workspace --doc; }
 
-# Built in a directory of its own, since all crates are instrumented; without link-time optimisation, for the build
-# takes longer than the run. No address sanitizer: the targets reach no unsafe code of ours. The corpus is only
+# Built in a directory of its own, since all crates are instrumented; without link-time optimisation, which would
+# cost more time than it saves. No address sanitizer: the targets reach no unsafe code of ours. The corpus is only
 # read; what is found new goes with the scratch directory, and an input that breaks a target is shown.
 step_fuzz() {
   local name status=0 host
   host=$(rustc -vV | sed -n 's/^host: //p')
   # cargo-fuzz passes flags that a stable compiler takes only so.
-  RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off cargo fuzz build --features engine --sanitizer none \
-    --debug-assertions --codegen-units 16 --target-dir "$target/fuzz" || return 1
+  RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off \
+    cargo fuzz build --features engine --sanitizer none --debug-assertions --codegen-units 16 --target-dir "$target/fuzz" || return 1
   for name in "${FUZZ_TARGETS[@]}"; do
     mkdir -p "$scratch/fuzz/$name/finds" "$scratch/fuzz/$name/broke"
     printf -- '-- fuzz: %s\n' "$name"
