@@ -1,6 +1,7 @@
 """Many clients and an app in this process, each in its place, that send numbered messages and write the history."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import threading
@@ -107,6 +108,19 @@ class Peers:
         """One side says one numbered message, unasked."""
         connections, direction = (self._connections, TO_APP) if side == CLIENT else (self._app_connections, TO_CLIENT)
         self.run(connections[name].send(self.history.send(name, direction, padding)))
+
+    def both_say(self, names):
+        """Both sides of each say one message, so that each end finds out whether its line still stands."""
+        async def say(connection, name, direction):
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send(self.history.send(name, direction))
+
+        async def all_say():
+            for name in names:
+                await say(self._connections[name], name, TO_APP)
+                await say(self._app_connections[name], name, TO_CLIENT)
+
+        self.run(all_say())
 
     def talk(self, names, pace_s):
         """From now on each of these sends a message every `pace_s`, until `hush` or its end."""

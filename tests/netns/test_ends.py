@@ -50,11 +50,11 @@ def test_a_reset_ends_the_session_at_once(world, gateway, side):
 
 @pytest.mark.parametrize("leg", [CLIENT, APP])
 def test_a_firewall_that_resets(world, gateway, leg):
-    """C8 by nftables: the next packet of either end is answered with RST."""
+    """C8 by nftables: the next packet of either end is answered with RST. Each end learns of it when it speaks."""
     peers, start, names = begin(world, gateway)
     world.path_of(leg).reset()
     reset_at = time.monotonic()
-    peers.talk(names, 0.1)
+    peers.both_say(names)
     for name in names:
         for side in (CLIENT, APP):
             assert peers.told(name, side, 2 * SLACK_S)[1] - reset_at <= 2 * SLACK_S
@@ -75,7 +75,7 @@ def test_a_close_that_is_never_answered(world, gateway, leg):
     for name in names:
         assert peers.told(name, other(leg), CLOSE_TIMEOUT_S + SLACK_S)[1] - began_at <= CLOSE_TIMEOUT_S + SLACK_S
         assert world.ended_as(name)["reason"] == "closed"
-    back_to(start, world.gateway, CLOSE_TIMEOUT_S + SLACK_S)
+    back_to(start, world.gateway, CLOSE_TIMEOUT_S + SLACK_S, sockets=False)
     world.path_of(leg).heal()
     for name in names:
         peers.abort(name, leg)
@@ -95,6 +95,6 @@ def test_a_fin_that_is_lost(world, gateway, leg):
         assert code == 4000, "the words of the side that closed"
         assert at - began_at <= CLOSE_TIMEOUT_S + SLACK_S
         assert world.ended_as(name)["reason"] == "closed"
-    back_to(start, world.gateway, CLOSE_TIMEOUT_S + SLACK_S)
+    back_to(start, world.gateway, CLOSE_TIMEOUT_S + SLACK_S, sockets=False)
     world.path_of(leg).heal()
     world.check_history()

@@ -39,7 +39,7 @@ def test_a_herd_comes_back(world, gateway, jitter_s):
     old = world.far_peers(HERD, "old")
     peers.talk([near], 0.02)
     world.client_path.reset()
-    peers.talk(old, 0.1)
+    peers.both_say(old)
     for name in old:
         for side in (CLIENT, APP):
             peers.told(name, side, 2 * SLACK_S)

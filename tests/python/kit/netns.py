@@ -88,7 +88,7 @@ class Path:
 
     def reset(self):
         """From now on each TCP packet is answered with a reset, at both ends."""
-        self._filter("meta l4proto tcp reject with tcp reset")
+        self._filter("tcp flags & rst != rst reject with tcp reset")
 
     def forget(self, idle_s):
         """A middlebox: it forgets flows that were idle for `idle_s`, and drops what belongs to no flow it knows.
