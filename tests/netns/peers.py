@@ -81,7 +81,8 @@ class Peers:
         try:
             await self._loop.sock_connect(own, (target.hostname, target.port))
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = await connect(f"{url}{path}?name={name}", sock=own, proxy=None, **(_CALM | self._own_pings | options))
+            wanted = _CALM | self._own_pings | options
+            connection = await connect(f"{url}{path}?name={name}", sock=own, proxy=None, **wanted)
         except BaseException:
             own.close()
             raise

@@ -11,7 +11,9 @@ from world import SLACK_S, Footprint, back_to
 CLOSE_TIMEOUT_S = 1.0
 SESSIONS = 20
 # Nobody is declared dead in these tests: the end of a closing handshake has its own limit.
-CALM = {"liveness.ping_interval": "30s", "liveness.verdict_after": "30s", "limits.close_timeout": f"{CLOSE_TIMEOUT_S:g}s"}
+CALM = {
+    "liveness.ping_interval": "30s", "liveness.verdict_after": "30s", "limits.close_timeout": f"{CLOSE_TIMEOUT_S:g}s",
+}
 
 
 def other(side):

@@ -1,5 +1,7 @@
 """Packets are lost at random (C5), on either leg; and the control run, without any fault."""
 
+from pathlib import Path
+
 import pytest
 
 from kit.wait import eventually
@@ -23,6 +25,15 @@ def talk(world, count):
     )
 
 
+def packets_sent_again(world):
+    """By the gateway's kernel, so far."""
+    names, values = [
+        line.split() for line in Path(f"/proc/{world.gateway.process.pid}/net/snmp").read_text().splitlines()
+        if line.startswith("Tcp:")
+    ]
+    return int(values[names.index("RetransSegs")])
+
+
 def test_the_control_run_evicts_nobody(world, gateway):
     """No fault at all: nobody is suspected, nothing is lost."""
     peers = world.start_peers(gateway)
@@ -33,6 +44,7 @@ def test_the_control_run_evicts_nobody(world, gateway):
     peers.history.check_nobody_ended()
     assert world.gateway.metric("pulsegate_dead_peers_total") == 0
     assert world.gateway.metric("pulsegate_verdicts_withheld_total") == 0
+    assert packets_sent_again(world) < MESSAGES / 20
 
 
 @pytest.mark.parametrize("leg", ["client", "app"])
@@ -48,6 +60,7 @@ def test_a_tenth_lost_evicts_nobody_and_loses_nothing(world, gateway, leg):
     world.check_history()
     peers.history.check_nobody_ended()
     assert world.gateway.metric("pulsegate_dead_peers_total") == 0
+    assert packets_sent_again(world) > MESSAGES / 20, "the line was bad"
 
 
 @pytest.mark.parametrize("leg", ["client", "app"])
@@ -71,6 +84,7 @@ def test_a_third_lost_may_evict_and_breaks_no_promise(world, gateway, leg):
         told, code = ("app", 4408) if leg == "client" else ("client", 1012)
         assert codes[told] == code, (codes, tombstone)
     assert world.gateway.metric("pulsegate_dead_peers_total") == len(evicted)
-    print(f"{len(evicted)} of {len(names)} evicted")
+    print(f"{len(evicted)} of {len(names)} evicted, {packets_sent_again(world)} packets sent again")
+    assert packets_sent_again(world) > MESSAGES / 20, "the line was bad"
     if leg == "client":
         assert peers.history.end(near, "client") is None

@@ -1,4 +1,4 @@
-"""The place of these tests: far and near clients, a gateway, and an app, each in a network of its own (profile fast)."""
+"""Where these tests happen: far and near clients, a gateway, an app, each in a network of its own (profile fast)."""
 
 import os
 import re
@@ -55,7 +55,8 @@ class World:
         """A gateway between the many clients and the app of `peers`, which may send pings of their own."""
         self.peers = Peers(own_pings)
         upstream = self.peers.app(self.apps, self.app_path.there_address)
-        self.gateway = gateway(upstream, *(args or ("--profile", "fast")), listen="0.0.0.0:0", place=self.middle, **options)
+        profile = args or ("--profile", "fast")
+        self.gateway = gateway(upstream, *profile, listen="0.0.0.0:0", place=self.middle, **options)
         self._port = self.gateway.address[1]
         return self.peers
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import threading
+from pathlib import Path as File
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -93,10 +94,11 @@ class Path:
     def forget(self, idle_s):
         """A middlebox: it forgets flows that were idle for `idle_s`, and drops what belongs to no flow it knows.
         It knows those that open from now on."""
+        self._filter("ct state invalid drop")
         for place, _ in self._ends:
             for key, value in (("timeout_established", idle_s), ("loose", 0)):
-                _sh("ip", "netns", "exec", place.name, "sysctl", "-q", "-w", f"net.netfilter.nf_conntrack_tcp_{key}={value}")
-        self._filter("ct state invalid drop")
+                setting = File(f"/proc/sys/net/netfilter/nf_conntrack_tcp_{key}")
+                place.inside(lambda: setting.write_text(str(value)))
 
     def cut_cable(self):
         """The far end's device goes down; this end sees its carrier go."""
