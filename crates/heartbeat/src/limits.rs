@@ -35,6 +35,12 @@ impl Limits {
         last.unwrap_or_default() + self.bound() + self.verdict_after
     }
 
+    /// Returns the longest gap between two retransmissions that leaves a peer its chance to be heard after a
+    /// stall of the network: a quarter of `verdict_after`, and 1 s at least (RFC 6298 section 2.4).
+    pub fn retransmission_gap_max(&self) -> Duration {
+        (self.verdict_after / 4).max(Duration::from_secs(1))
+    }
+
     /// Returns how late a timer of ours may run before the silence may be our own fault: a tenth of
     /// `verdict_after`, at least 100 ms.
     pub(crate) fn lateness_max(&self) -> Duration {

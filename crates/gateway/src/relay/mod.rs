@@ -61,8 +61,8 @@ pub(crate) fn spawn(shared: &Arc<Shared>, established: Established) {
 fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
     let Established { permit, place, info, client, client_early, app, app_early, reserved_bits } =
         established;
-    sys::prepare(&client, shared.session_limits.client.backstop());
-    sys::prepare(&app, shared.session_limits.app.backstop());
+    sys::prepare(&client, &shared.session_limits.client);
+    sys::prepare(&app, &shared.session_limits.app);
     let now = clock();
     let limits = &shared.config.limits;
     let lines = [
