@@ -32,7 +32,7 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   build     the release binary that the steps below run
   node      npm ws, Chromium, Socket.IO
   python    Python websockets, bad input, shutdown, configuration
-  netns     black holes between network namespaces (root)
+  netns     network faults between network namespaces (root)
   promtool  promtool check metrics on a live scrape
 
 What a step needs and the machine lacks is installed when root (apt, npm, pip in a venv, cargo install).
