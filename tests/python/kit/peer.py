@@ -1,5 +1,6 @@
 """A client that lives through faults: it answers pings in a thread, never hangs up, and remembers what it saw."""
 
+import socket
 import threading
 import time
 
@@ -39,7 +40,8 @@ class Peer:
                     self.texts.append(got.payload.decode())
                 elif got.opcode == CLOSE:
                     self.close, self.closed_at = got, time.monotonic()
-                    self._send(frame(CLOSE, got.payload))
+                    if self.answers:
+                        self._send(frame(CLOSE, got.payload))
         except (OSError, EOFError) as end:
             self.ended = end
             self.closed_at = self.closed_at or time.monotonic()
@@ -64,6 +66,10 @@ class Peer:
         eventually(lambda: self.ended or text in self.texts, f"the echo of {text!r}", limit)
         assert text in self.texts, f"cut off: {self.ended!r}, {self.close}"
         return time.monotonic() - start
+
+    def cut(self):
+        """Hangs up at once; a mere close() would wait for the thread that reads."""
+        self.stream.socket.shutdown(socket.SHUT_RDWR)
 
     def check(self):
         assert self.close is None and self.ended is None, f"evicted: {self.close}, {self.ended!r}"
