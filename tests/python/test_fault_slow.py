@@ -191,7 +191,8 @@ def test_a_slow_writer_is_cut_in_its_head_its_headers_and_its_frames(gateway, ra
         frames = [
             pool.submit(_slow_frame, raw.open_client(running, path), *make(True), True)
             for path, make in SLOW_FRAMES.items()]
-        during = neighbour.p99()
+        # A queue that others wait behind would show in each window; a hiccup of a shared machine in one.
+        during = min(neighbour.p99(40), neighbour.p99(40))
         for answer, took in (one.result() for one in heads):
             assert answer.startswith("HTTP/1.1 408 "), answer
             assert TIMEOUT_S - 0.1 <= took <= TIMEOUT_S + SLACK_S
