@@ -114,6 +114,14 @@ need_python() {
   }
 }
 
+# A library, not a command: the tests preload it into a gateway whose wall clock they bend.
+need_faketime() {
+  compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || apt_install libfaketime || {
+    missing="libfaketime (Debian package libfaketime)"
+    return 1
+  }
+}
+
 # The package would start a Prometheus server; only its checker is wanted, so only that is unpacked.
 need_promtool() {
   if have promtool; then
@@ -152,7 +160,7 @@ needs_of() {
     deny | nextest) need_cargo "$1" ;;
     fuzz) need_fuzz ;;
     node) need_node ;;
-    python) need_python && need_node ;;
+    python) need_python && need_node && need_faketime ;;
     netns) need_netns ;;
     promtool) need_python && need_node && need_promtool ;;
     *) true ;;
