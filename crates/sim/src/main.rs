@@ -1,0 +1,95 @@
+//! Runs seeds, or tells the story of one.
+#![allow(clippy::print_stdout, reason = "a command line")]
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+use clap::{Parser, Subcommand};
+use pulsegate_sim::{Tally, run};
+
+#[derive(Parser)]
+#[command(about = "Real sessions in virtual time, from a seed")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run many seeds.
+    Run {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// The first.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Tell what happens in one.
+    Replay {
+        /// Which.
+        seed: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Run { seeds, from } => run_many(from, seeds),
+        Command::Replay { seed } => replay(seed),
+    }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let report = run(seed, None, true);
+    for line in &report.story {
+        println!("{line}");
+    }
+    match report.failure {
+        Some(failure) => {
+            println!("seed {seed} FAILED: {failure}");
+            ExitCode::FAILURE
+        }
+        None => {
+            println!("seed {seed}: nothing to object to");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run_many(from: u64, seeds: u64) -> ExitCode {
+    let next = AtomicU64::new(from);
+    let total = Mutex::new((Tally::default(), Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let mut tally = Tally::default();
+                let mut failures = Vec::new();
+                loop {
+                    let seed = next.fetch_add(1, Relaxed);
+                    if seed >= from + seeds {
+                        break;
+                    }
+                    let report = run(seed, None, false);
+                    tally.add(&report.tally);
+                    failures.extend(report.failure.map(|failure| (seed, failure)));
+                }
+                let mut total = total.lock().expect("nobody panics with it");
+                total.0.add(&tally);
+                total.1.extend(failures);
+            });
+        }
+    });
+    let (tally, mut failures) = total.into_inner().expect("nobody panicked with it");
+    for (what, count) in &tally.counts {
+        println!("{count:>10} {what}");
+    }
+    failures.sort();
+    for (seed, failure) in failures.iter().take(20) {
+        println!("seed {seed} FAILED: {failure}");
+        println!("    cargo run --release -p pulsegate-sim -- replay {seed}");
+    }
+    println!("{seeds} seeds, {} failed", failures.len());
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
