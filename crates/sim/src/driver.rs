@@ -122,7 +122,7 @@ impl Driver {
             line.begun = !whole;
         }
         line.blocked = !line.waiting.is_empty();
-        leg.truth.outbox_waits |= line.blocked;
+        leg.truth.queued |= line.blocked;
         let blocked = line.blocked;
         if taken > 0 && self.bug == Some(Bug::OutboundIsLife) {
             self.session.handle_bytes(side, now.own);
@@ -218,6 +218,8 @@ impl Driver {
     }
 
     fn probe(&mut self, side: Side, legs: &mut [Leg; 2], now: Now) -> bool {
+        // The gateway passes on what it has of a frame; here it waits to be whole, but its start is known.
+        let next_has_begun = legs[side.other().index()].inward().is_within_item();
         let line = &mut self.lines[side.index()];
         if line.abandoned || line.closed || line.overtaken {
             return false;
@@ -226,14 +228,14 @@ impl Driver {
         let ahead = match line.waiting.front() {
             None => 0,
             Some(_) if !line.begun => 0,
-            Some(&(left, _)) if line.waiting.len() > 1 => left,
+            Some(&(left, _)) if line.waiting.len() > 1 || next_has_begun => left,
             Some(_) => return false,
         };
         let Ok(bytes_ahead) = usize::try_from(ahead) else { return false };
         let Some(probe) = self.session.poll_probe(side, now.own, bytes_ahead) else { return false };
         line.overtaken = !line.waiting.is_empty();
         line.waiting.insert(usize::from(line.begun), (14, Item::Ping(probe.to_payload())));
-        legs[side.index()].truth.note_probe(now.world);
+        legs[side.index()].note_probe(now.world);
         true
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{MS, NEVER, Time};
+use crate::{MS, NEVER, SECOND, Time};
 
 /// Bytes of the largest segment. Larger than on a wire, as the kernel hands them over.
 pub(crate) const SEGMENT_MAX: u64 = 16 * 1024;
@@ -99,6 +99,8 @@ pub(crate) struct Pipe {
     edge: u64,
     pub(crate) received: u64,
     pub(crate) read: u64,
+    /// Where the last item that was read ends.
+    item_end: u64,
     window: u64,
     rto: Time,
     gap: Time,
@@ -119,8 +121,10 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new(window: u64, room: u64, delay: Time, gap_max: Time, linear: bool) -> Pipe {
-        let rto = RTO_MIN + 2 * delay;
+    pub(crate) fn new(window: u64, room: u64, path: &Path, gap_max: Time, linear: bool) -> Pipe {
+        // The estimator has learnt how long a full window takes.
+        let rto =
+            RTO_MIN + 2 * path.delay + 2 * path.jitter + window.min(4 * SEGMENT_MAX) * SECOND / path.rate;
         Pipe {
             items: VecDeque::new(),
             written: 0,
@@ -129,6 +133,7 @@ impl Pipe {
             edge: window,
             received: 0,
             read: 0,
+            item_end: 0,
             window,
             rto,
             gap: rto,
@@ -241,9 +246,17 @@ impl Pipe {
         let was_shut = self.read + self.window < self.received + self.window / 2;
         self.read += taken;
         while self.items.front().is_some_and(|item| item.0 <= self.read) {
-            items.extend(self.items.pop_front().map(|item| item.1));
+            if let Some((end, item)) = self.items.pop_front() {
+                self.item_end = end;
+                items.push(item);
+            }
         }
         (taken, was_shut && self.read + self.window >= self.received + self.window / 2)
+    }
+
+    /// Returns whether a part of an item was read.
+    pub(crate) fn is_within_item(&self) -> bool {
+        self.read > self.item_end
     }
 
     /// Unacknowledged bytes and vain attempts, as the sender's kernel would tell them.

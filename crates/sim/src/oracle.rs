@@ -13,6 +13,8 @@ use crate::{MS, NEVER, SECOND, Time};
 
 /// What rounding can come to.
 const ROUNDING: Time = 2 * MS;
+/// So many bytes ahead of a probe, probes themselves say, don't hold it up.
+const SMALL: u64 = 200;
 /// From one look at what is in flight to the next.
 const LOOK: Time = SECOND;
 
@@ -28,7 +30,7 @@ pub(crate) struct Truth {
     paused_since: Option<Time>,
     /// Time since the last arrival in which we did not read, and whether bytes waited for the peer.
     paused: Time,
-    pub(crate) outbox_waits: bool,
+    pub(crate) queued: bool,
     /// When the first bytes were written that never arrive.
     pub(crate) lost_write_at: Option<Time>,
     suspected: bool,
@@ -47,7 +49,7 @@ impl Truth {
             probes: None,
             paused_since: None,
             paused: 0,
-            outbox_waits: false,
+            queued: false,
             lost_write_at: None,
             suspected: false,
             withheld_open: 0,
@@ -57,7 +59,9 @@ impl Truth {
         }
     }
 
-    pub(crate) fn note_probe(&mut self, now: Time) {
+    /// A probe was put, behind `unacked` bytes that are on their way.
+    pub(crate) fn note_probe(&mut self, unacked: u64, now: Time) {
+        self.queued |= unacked > SMALL;
         let first = self.probes.map_or(now, |probes| probes.0);
         self.probes = Some((first, now));
     }
@@ -70,7 +74,7 @@ impl Truth {
         self.read_at = now;
         self.paused = 0;
         self.probes = None;
-        self.outbox_waits = false;
+        self.queued = false;
     }
 
     pub(crate) fn note_pause(&mut self, paused: bool, now: Time) {
@@ -129,6 +133,9 @@ impl Oracle {
         }
         self.endings[number] = ending.cloned();
         self.check_overdue(&seats[number], number, own, now);
+        if self.failure.is_some() {
+            self.tell(now, || format!("session {number} in the end: {:#?}", seats[number]));
+        }
     }
 
     /// Checks that nobody is overdue at the end.
@@ -174,7 +181,7 @@ impl Oracle {
                 truth.withheld_open += 1;
                 truth.withheld += 1;
                 truth.withheld_mass += u32::from(*doubt == Doubt::MassSuspicion);
-                let late = own.lateness + own.halted(truth.read_at, now);
+                let late = own.lateness + own.halted(now.saturating_sub(60 * SECOND), now);
                 if *doubt == Doubt::MassSuspicion && watched < 10 {
                     wrong = Some("withheld for a mass of too few");
                 } else if *doubt == Doubt::LateTimer && late < 100 * MS {
@@ -281,6 +288,9 @@ impl Oracle {
             if truth.paused_since.is_some() {
                 continue;
             }
+            // Who is slow to take what was written can't answer what stands behind it.
+            let progress = leg.out().stuck_since.filter(|_| leg.has_view).unwrap_or(truth.taken_at);
+            let heard = if truth.queued { heard.max(progress) } else { heard };
             let silence = since(heard).saturating_sub(truth.paused);
             if silence > bound(leg, limits, heard, own) + extra {
                 let habit = seat.driver.session.detector(side).pong_habit();
@@ -295,7 +305,7 @@ impl Oracle {
                 }
             }
             let lost = truth.lost_write_at.filter(|_| leg.has_view && leg.peer.kind.answers_all());
-            if let Some(lost) = lost.filter(|_| !truth.outbox_waits && truth.paused == 0) {
+            if let Some(lost) = lost.filter(|_| !truth.queued && truth.paused == 0) {
                 let due = micros(limits.verdict_after) + 3 * LOOK;
                 if since(lost.max(heard)) > due + extra {
                     self.fail(
@@ -313,7 +323,7 @@ impl Oracle {
 /// Returns how long a peer of this kind may be silent.
 fn bound(leg: &Leg, limits: &Limits, heard: Time, own: &Own) -> Time {
     let (after, sum) = (micros(limits.verdict_after), micros(limits.bound()));
-    if leg.truth.outbox_waits {
+    if leg.truth.queued {
         // Probes found no place, or stood behind much.
         return micros(limits.idle_timeout).max(micros(limits.write_stall_after)) + 2 * after;
     }

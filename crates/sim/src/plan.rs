@@ -36,8 +36,8 @@ impl LegPlan {
     pub(crate) fn pipes(&self, limits: &Limits) -> [Pipe; 2] {
         let gap = micros(limits.retransmission_gap_max());
         [
-            Pipe::new(self.window, self.room, self.path.delay, gap, true),
-            Pipe::new(256 * 1024, NEVER, self.path.delay, 120 * SECOND, false),
+            Pipe::new(self.window, self.room, &self.path, gap, true),
+            Pipe::new(256 * 1024, NEVER, &self.path, 120 * SECOND, false),
         ]
     }
 }

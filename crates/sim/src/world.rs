@@ -49,6 +49,11 @@ impl Leg {
         }
     }
 
+    pub(crate) fn note_probe(&mut self, now: Time) {
+        let unacked = self.out().view().0;
+        self.truth.note_probe(unacked, now);
+    }
+
     pub(crate) fn kernel_view(&self, own: &Own, now: Time) -> Option<KernelView> {
         let (unacked_bytes, retransmits) = self.out().view();
         let since = own.clock(now) - own.clock(self.out().heard_at);
