@@ -1,0 +1,156 @@
+//! All clients of a run, in one process of their own network; with a bad network if one is asked for.
+//!
+//! It says what happens as JSON lines on stdout, begins with the bad network at a line on stdin, and ends
+//! with stdin.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::{StreamExt, stream};
+use pulsegate_chaos::{ConnectionId, FaultProxy};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use crate::app::PATH;
+use crate::peer::{self, End};
+
+/// Handshakes at a time: more would only queue.
+const HANDSHAKES_MAX: usize = 32;
+
+/// The bad network: 100 to 300 ms each way.
+const DELAY: Duration = Duration::from_millis(200);
+const JITTER: Duration = Duration::from_millis(100);
+/// Mean time from the end of a stall to the next one.
+const STALL_EVERY: Duration = Duration::from_secs(15);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[arg(long)]
+    gateway: SocketAddr,
+    #[arg(long)]
+    sessions: usize,
+    #[arg(long)]
+    messages_per_s: f64,
+    /// Puts a bad network in between whose stalls last up to this many seconds.
+    #[arg(long)]
+    stall_max: Option<f64>,
+    #[arg(long)]
+    seed: u64,
+}
+
+/// A line of the process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Line {
+    /// All are connected: the ports that the gateway sees, by the client's number.
+    Connected(Vec<u16>),
+    /// A client's connection has ended, with the code of a Close frame if there was one.
+    Ended { client: usize, code: Option<u16> },
+}
+
+/// Runs until stdin ends.
+///
+/// # Errors
+/// A client does not get in.
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+pub(crate) async fn run(options: Options) -> Result<()> {
+    fastrand::seed(options.seed);
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    let proxy = match options.stall_max {
+        Some(_) => {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            Some(Arc::new(FaultProxy::start_seeded(listener, options.gateway, options.seed)))
+        }
+        None => None,
+    };
+    let target = proxy.as_ref().map_or(options.gateway, |proxy| proxy.local_addr());
+    let mut sockets: Vec<_> = stream::iter(0..options.sessions)
+        .map(|client| connect(client, target))
+        .buffer_unordered(HANDSHAKES_MAX)
+        .collect::<Vec<_>>()
+        .await
+        .into_iter()
+        .collect::<Result<_>>()?;
+    sockets.sort_by_key(|(client, _)| *client);
+
+    let own: Vec<_> =
+        sockets.iter().map(|(_, socket)| socket.get_ref().local_addr()).collect::<Result<_, _>>()?;
+    let (ports, links) = match &proxy {
+        Some(proxy) => behind(proxy, &own)?,
+        None => (own.iter().map(SocketAddr::port).collect(), Vec::new()),
+    };
+    say(&Line::Connected(ports))?;
+    for (client, socket) in sockets {
+        tokio::spawn(live(client, socket, options.messages_per_s));
+    }
+
+    while let Some(_order) = orders.next_line().await? {
+        let (Some(proxy), Some(stall_max)) = (&proxy, options.stall_max) else { continue };
+        proxy.all().delay(DELAY, JITTER);
+        for link in &links {
+            tokio::spawn(stall(proxy.clone(), *link, Duration::from_secs_f64(stall_max)));
+        }
+    }
+    Ok(())
+}
+
+async fn connect(client: usize, target: SocketAddr) -> Result<(usize, WebSocketStream<TcpStream>)> {
+    let stream =
+        TcpStream::connect(target).await.with_context(|| format!("client {client} cannot connect"))?;
+    stream.set_nodelay(true)?;
+    let request = format!("ws://{target}{PATH}{client}");
+    let (socket, _) = client_async_with_config(request, stream, Some(peer::config()))
+        .await
+        .with_context(|| format!("client {client} does not get in"))?;
+    Ok((client, socket))
+}
+
+/// The ports that the gateway sees, and the proxy's connections, in the order of the clients.
+fn behind(proxy: &FaultProxy, own: &[SocketAddr]) -> Result<(Vec<u16>, Vec<ConnectionId>)> {
+    let connections: HashMap<_, _> =
+        proxy.connections().into_iter().map(|connection| (connection.peer, connection)).collect();
+    ensure!(connections.len() == own.len(), "the proxy has as many connections as there are clients");
+    let mut found = Vec::with_capacity(own.len());
+    for address in own {
+        let connection = connections.get(address).context("the proxy knows every client")?;
+        let upstream = connection.upstream.context("a client that got in has a connection to the gateway")?;
+        found.push((upstream.port(), connection.id));
+    }
+    Ok(found.into_iter().unzip())
+}
+
+async fn live(client: usize, mut socket: WebSocketStream<TcpStream>, messages_per_s: f64) {
+    let end = peer::talk(&mut socket, messages_per_s).await;
+    let code = match end {
+        End::Close(code) => Some(code),
+        End::Broken => None,
+    };
+    // Nobody listens any more when the measurement is over.
+    let _ = say(&Line::Ended { client, code });
+    peer::leave(socket).await;
+}
+
+/// Stalls one connection again and again: all is held, and flows on afterwards, as when a phone changes
+/// cells.
+async fn stall(proxy: Arc<FaultProxy>, link: ConnectionId, longest: Duration) {
+    loop {
+        sleep(STALL_EVERY.mul_f64(0.5 + fastrand::f64())).await;
+        let Some(control) = proxy.connection(link) else { return };
+        control.freeze();
+        sleep(longest.mul_f64(fastrand::f64())).await;
+        control.thaw();
+    }
+}
+
+fn say(line: &Line) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(line)?)?;
+    Ok(out.flush()?)
+}
