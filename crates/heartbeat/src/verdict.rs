@@ -16,7 +16,7 @@ pub struct KernelView {
     /// Retransmissions of the segment under way, or probes of a shut window beyond the first, that nothing
     /// answered.
     pub retransmits: u32,
-    /// Time since the peer's kernel last acknowledged anything.
+    /// Time since the last segment from the peer that carried an acknowledgement, be it of nothing new.
     #[serde(rename = "since_last_ack_seconds", serialize_with = "seconds")]
     pub since_last_ack: Duration,
 }

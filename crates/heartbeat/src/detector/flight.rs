@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::Cause;
 
-use super::{Detector, Event, Phase};
+use super::{Detector, Event, Phase, PongHabit};
 use crate::doubt::Doubts;
 use crate::verdict::KernelView;
 
@@ -23,7 +23,7 @@ pub(super) struct Flight {
     waiting_since: Option<Instant>,
     /// When to ask the kernel again.
     look_at: Option<Instant>,
-    /// The socket takes no more, so no probe can be written.
+    /// The socket takes no more.
     socket_full: bool,
     /// The kernel can't tell on this system.
     blind: bool,
@@ -57,9 +57,10 @@ impl Flight {
         }
     }
 
-    fn wait(&mut self, now: Instant) {
+    fn wait(&mut self, now: Instant, look_every: Duration) {
         if self.waiting_since.is_none() {
             self.waiting_since = Some(now);
+            self.look_at = Some(now + look_every);
             self.delivered = self.written;
         }
     }
@@ -83,8 +84,7 @@ impl Detector {
             // The socket's word is all there is: it takes bytes, so nothing stalls.
             self.flight.land();
         } else if bytes > 0 {
-            self.flight.wait(now);
-            self.schedule_look(now);
+            self.flight.wait(now, self.look_every());
         }
         self.flight.socket_full = false;
         self.flight.written += bytes as u64;
@@ -95,17 +95,8 @@ impl Detector {
 
     /// Takes note that bytes wait for this peer and its socket takes none; counts from the first call.
     pub fn handle_write_blocked(&mut self, now: Instant) {
-        self.flight.wait(now);
+        self.flight.wait(now, self.look_every());
         self.flight.socket_full = true;
-        self.schedule_look(now);
-    }
-
-    /// While a probe is out its own looks do; what is still on its way when it is answered gets one after.
-    pub(super) fn schedule_look(&mut self, now: Instant) {
-        let needless = matches!(self.phase, Phase::Probing(_)) && !self.flight.socket_full;
-        if self.flight.waiting_since.is_some() && self.flight.look_at.is_none() && !needless {
-            self.flight.look_at = Some(now + self.look_every());
-        }
     }
 
     pub(super) fn flight_deadline(&self) -> Option<Instant> {
@@ -138,7 +129,7 @@ impl Detector {
             self.flight.look_at = Some(verdict_at.min(now + self.look_every()));
             // Nothing of what we wrote arrives, and our kernel asked again in vain: the interval need not pass.
             let lost = kernel.is_some_and(|kernel| kernel.is_path_dead(self.look_every() / 2));
-            if lost && matches!(self.phase, Phase::Quiet { .. }) && self.resting_since.is_none() {
+            if lost && matches!(self.phase, Phase::Quiet { .. }) {
                 self.start_due(now);
             }
         }
@@ -162,16 +153,13 @@ impl Detector {
         LOOK_EVERY.min(self.limits.verdict_after / 2).min(self.limits.write_stall_after)
     }
 
-    /// A peer that takes nothing is given up after `write_stall_after`, whatever it sends. While the socket is
-    /// full no probe can reach it, so the missing progress stands in for unanswered probes: then it is judged
-    /// as soon as its silence reaches the bound.
+    /// A peer that takes nothing is given up after `write_stall_after`, whatever it sends; one that is silent as
+    /// well as soon as its silence reaches the bound: if no probe can reach it, the missing progress stands in
+    /// for the unanswered ones.
     fn stall_verdict_at(&self, since: Instant) -> Instant {
-        let limit = since + self.limits.write_stall_after;
-        if !self.flight.socket_full {
-            return limit;
-        }
         let silent = if self.resting_since.is_some() { since } else { self.silent_since };
-        limit.min((since + self.limits.verdict_after).max(silent + self.limits.bound()))
+        let bound = (since + self.limits.verdict_after).max(silent + self.limits.bound());
+        bound.min(since + self.limits.write_stall_after)
     }
 
     fn judge_stall(
@@ -183,8 +171,12 @@ impl Detector {
         mass: bool,
     ) {
         let frozen = self.resting_since.is_none()
+            && self.habit != PongHabit::Never
             && now >= self.silent_since + self.limits.frozen_after.max(self.limits.bound());
-        let cause = if kernel.is_some_and(|kernel| kernel.is_path_dead(self.limits.verdict_after)) {
+        // Somebody who is heard is not unreachable, whatever becomes of our bytes.
+        let unheard = self.resting_since.is_some() || now >= self.silent_since + self.limits.verdict_after;
+        let path_dead = kernel.is_some_and(|kernel| kernel.is_path_dead(self.limits.verdict_after));
+        let cause = if unheard && path_dead {
             Some(Cause::Unreachable)
         } else if frozen || now >= since + self.limits.write_stall_after {
             Some(Cause::WriteStalled)

@@ -318,7 +318,6 @@ impl Detector {
     fn start_silence(&mut self, now: Instant) {
         let share = 0.90 + 0.08 * self.random.f64();
         self.phase = Phase::Quiet { probe_at: now + self.limits.ping_interval.mul_f64(share) };
-        self.schedule_look(now);
     }
 
     /// Takes note of a silence with unanswered probes that ended by something else than a pong (if it was one

@@ -173,7 +173,11 @@ impl Detector {
     ) -> Judgement {
         let verdict_after = self.limits.verdict_after;
         let probed_for = now - probing.since;
-        if kernel.is_some_and(|kernel| kernel.is_path_dead(probed_for.min(verdict_after))) {
+        let queued = probing.delivered.is_some_and(|delivered| delivered <= probing.position);
+        let moving = delivered_before.is_some() && probing.delivered > delivered_before;
+        // What the peer sends again, since it does not hear us either, carries an acknowledgement of nothing new.
+        let unheard = queued && !moving && kernel.is_some_and(|kernel| kernel.is_path_dead(Duration::ZERO));
+        if unheard || kernel.is_some_and(|kernel| kernel.is_path_dead(probed_for.min(verdict_after))) {
             return Judgement::Dead(Cause::Unreachable);
         }
         if probing.count < PROBES_MIN {
@@ -182,8 +186,6 @@ impl Detector {
         }
         // On a slow line the probe may stand behind data that the peer's kernel is still taking: nobody can
         // have answered it yet.
-        let queued = probing.delivered.is_some_and(|delivered| delivered <= probing.position);
-        let moving = delivered_before.is_some() && probing.delivered > delivered_before;
         if queued && moving && now < self.silent_since + self.limits.idle_timeout {
             return Judgement::Wait(now + verdict_after / 4);
         }

@@ -285,3 +285,26 @@ fn a_kernel_that_gave_up_is_a_verdict_before_the_end_and_a_hangup_after_it() {
     session.handle_socket_timeout(Leg::App, now);
     assert!(session.is_finished());
 }
+
+#[test]
+fn a_session_that_ends_leaves_both_crowds_at_once() {
+    let (crowds, now): ([Arc<Crowd>; 2], _) = (Default::default(), start().1);
+    let mut sessions: Vec<Session> =
+        (0..10).map(|seed| Session::new(limits(), &crowds, false, seed, now)).collect();
+    let gone = KernelView { unacked_bytes: 14, retransmits: 3, since_last_ack: 60 * SECOND };
+    for tick in 1..80 {
+        for session in &mut sessions {
+            session.handle_timeout(now + tick * SECOND / 10, [Some(gone); 2]);
+            for leg in Leg::BOTH {
+                session.poll_probe(leg, now + tick * SECOND / 10, 0);
+            }
+        }
+    }
+    assert!(crowds[0].is_doubtful() && crowds[1].is_doubtful());
+    for session in &mut sessions {
+        session.handle_end(EndReason::Kicked, CloseFrame::new(1008, ""), now + 8 * SECOND);
+        session.handle_reading(Leg::App, true, now + 9 * SECOND);
+        session.handle_timeout(now + 9 * SECOND, [Some(gone); 2]);
+    }
+    assert!(!crowds[0].is_doubtful() && !crowds[1].is_doubtful());
+}

@@ -102,15 +102,37 @@ fn where_the_kernel_tells_nothing_writes_wake_nobody() {
     run.detector.handle_bytes(run.now);
     run.detector.handle_written(10, run.now);
     assert!(run.detector.poll_timeout().expect("a probe") > run.now + ms(4_000));
+    for tick in 21..600 {
+        run.until(ms(tick * 100), &mut |_| None, &|_| None);
+        run.detector.handle_bytes(run.now);
+        if tick % 50 == 0 {
+            // Full, and taking bytes again.
+            run.detector.handle_write_blocked(run.now);
+            run.detector.handle_written(10, run.now);
+        }
+    }
+    assert_eq!(run.verdict(), None);
     // Its socket still tells of a stall.
+    let full_at = run.now - run.start;
     run.detector.handle_write_blocked(run.now);
-    for tick in 21..200 {
+    for tick in 600..800 {
         run.until(ms(tick * 100), &mut |_| None, &|_| None);
         run.detector.handle_bytes(run.now);
     }
     let (at, verdict) = run.verdict().expect("a verdict");
-    assert_eq!((at, verdict.cause), (ms(2_000) + BALANCED.write_stall_after, Cause::WriteStalled));
+    assert_eq!((at, verdict.cause), (full_at + BALANCED.write_stall_after, Cause::WriteStalled));
     assert!(verdict.to_string().contains("no word from the kernel"), "{verdict}");
+}
+
+#[test]
+fn where_the_kernel_tells_nothing_one_write_is_soon_forgotten() {
+    let mut run = Run::new(BALANCED, 52);
+    run.detector.handle_written(10, run.now);
+    for tick in 1..600 {
+        run.until(ms(tick * 100), &mut |_| None, &|_| None);
+        run.detector.handle_bytes(run.now);
+    }
+    assert_eq!(run.verdict(), None);
 }
 
 #[test]
@@ -130,6 +152,8 @@ fn a_mass_of_suspects_gives_a_fair_chance_and_then_the_verdict() {
         run.until(run.now - run.start + ms(10), &mut |_| None, &path_dead_since(Duration::ZERO));
         heals = run.events.iter().any(|(_, event)| *event == Event::Withheld(Doubt::MassSuspicion));
     }
+    let (withheld_at, probed_at) = (run.now - run.start, *run.probes.last().expect("probes"));
+    assert!(withheld_at - probed_at <= ms(10), "they are asked again at once: {withheld_at:?} {probed_at:?}");
     run.until(ms(60_000), &mut |_| Some(ms(900)), &path_dead_since(Duration::ZERO));
     assert_eq!(run.verdict(), None);
     let spared = Event::Spared(Doubt::MassSuspicion);
@@ -140,10 +164,21 @@ fn a_mass_of_suspects_gives_a_fair_chance_and_then_the_verdict() {
 fn a_mass_is_no_excuse_for_a_frozen_process() {
     let mut run = Run::new(BALANCED_APP, 37);
     run.mass = true;
+    run.until(ms(20_000), &mut |_| None, &|_| Some(ALIVE));
+    assert!(run.detector.is_suspect() && !run.detector.is_missing(), "its kernel has everything");
     run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
     let (at, verdict) = run.verdict().expect("a verdict");
     assert_eq!((at, verdict.cause, verdict.withheld), (ms(30_000), Cause::Frozen, 0));
-    assert!(!run.detector.is_missing(), "its kernel has everything");
+}
+
+#[test]
+fn a_peer_that_never_pongs_is_not_missed() {
+    let mut run = Run::new(BALANCED, 45);
+    run.until(ms(8_000), &mut |_| None, &path_dead_since(Duration::ZERO));
+    assert!(run.detector.is_missing());
+    run.detector.handle_bytes(run.now);
+    run.until(ms(16_000), &mut |_| None, &|_| Some(SHUT));
+    assert!(run.detector.is_suspect() && !run.detector.is_missing());
 }
 
 #[test]
@@ -166,4 +201,110 @@ fn a_proxy_in_between_is_named_in_the_proof() {
     let text = verdict.to_string();
     assert!(text.contains("(the kernel of the proxy in between)"), "{text}");
     assert!(text.ends_with("evidence: unanswered probes, a kernel that acknowledges"), "{text}");
+}
+
+#[test]
+fn a_shut_window_is_no_reason_to_hurry() {
+    let mut run = Run::new(BALANCED, 46);
+    run.detector.handle_bytes(run.now);
+    run.detector.handle_written(100_000, run.now);
+    run.until(ms(4_400), &mut |_| None, &|_| Some(SHUT));
+    assert!(run.probes.is_empty(), "{:?}", run.probes);
+}
+
+#[test]
+fn a_peer_that_never_pongs_may_stop_reading_for_as_long_as_others() {
+    let mut run = Run::new(BALANCED, 47);
+    run.until(ms(8_000), &mut |_| None, &|_| Some(ALIVE));
+    run.detector.handle_bytes(run.now);
+    assert_eq!(run.detector.pong_habit(), PongHabit::Never);
+    run.until(ms(20_000), &mut |_| None, &|_| Some(ALIVE));
+    let full_at = run.now - run.start;
+    run.detector.handle_write_blocked(run.now);
+    run.until(ms(100_000), &mut |_| None, &|_| Some(SHUT));
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((at - full_at, verdict.cause), (BALANCED.write_stall_after, Cause::WriteStalled));
+}
+
+#[test]
+fn the_answer_to_an_older_probe_proves_nothing_of_what_came_after_it() {
+    let mut run = Run::new(BALANCED, 48);
+    let mut at = run.start;
+    let mut probes = Vec::new();
+    while probes.len() < 2 {
+        at = run.detector.poll_timeout().expect("a probe").max(at);
+        run.detector.handle_timeout(at, Some(KernelView { unacked_bytes: 10, ..SHUT }), false);
+        if let Some(probe) = run.detector.poll_probe(at, 0) {
+            run.detector.handle_written(10, at);
+            run.detector.handle_written(if probes.is_empty() { 500 } else { 0 }, at);
+            probes.push(probe.to_payload());
+        }
+    }
+    run.detector.handle_bytes(at);
+    run.detector.handle_pong(&probes[0], at);
+    assert!(run.detector.wants_kernel_view(at + ms(1_000)), "500 bytes are still on their way");
+    run.detector.handle_pong(&probes[1], at);
+    assert!(!run.detector.wants_kernel_view(at + ms(1_000)));
+}
+
+/// A leg that is not read and takes nothing: only the kernel can tell of it.
+#[test]
+fn doubts_about_a_stalled_write_are_raised_and_settled() {
+    let mut run = Run::new(BALANCED, 49);
+    run.detector.handle_rest(run.now);
+    run.detector.handle_write_blocked(run.now);
+    run.mass = true;
+    run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((verdict.cause, verdict.doubt), (Cause::Unreachable, Some(Doubt::MassSuspicion)));
+    assert_eq!(at, BALANCED.write_stall_after + BALANCED.verdict_after);
+
+    // Always late: three times it waits, then no more.
+    let mut run = Run::new(BALANCED, 50);
+    run.detector.handle_rest(run.now);
+    run.detector.handle_write_blocked(run.now);
+    run.lag = ms(10_000);
+    run.until(ms(200_000), &mut |_| None, &|_| Some(SHUT));
+    assert_eq!(run.verdict().expect("a verdict").1.withheld, 3);
+
+    // The peer takes bytes again: the doubt was right.
+    let mut run = Run::new(BALANCED, 51);
+    run.detector.handle_rest(run.now);
+    run.detector.handle_written(50_000, run.now);
+    run.detector.handle_write_blocked(run.now);
+    run.detector.handle_timeout(run.start + ms(60_000), Some(SHUT), false);
+    assert_eq!(run.detector.poll_event(), Some(Event::Withheld(Doubt::LateTimer)));
+    run.now += ms(60_000);
+    let moving = |at: Duration| {
+        let unacked_bytes = 50_000u64.saturating_sub(at.as_millis() as u64 / 10);
+        Some(KernelView { unacked_bytes, ..SHUT })
+    };
+    run.until(ms(70_000), &mut |_| None, &moving);
+    assert!(matches!(run.events[..], [(_, Event::Spared(Doubt::LateTimer))]), "{:?}", run.events);
+}
+
+/// The app pushes, and hears nothing of us: it sends the same again and again, and each of its segments repeats
+/// an old acknowledgement.
+#[test]
+fn an_app_that_does_not_hear_us_is_unreachable_and_not_frozen() {
+    let mut run = Run::new(BALANCED_APP, 53);
+    let deaf = |_| Some(KernelView { unacked_bytes: 42, retransmits: 3, since_last_ack: ms(1_500) });
+    run.until(ms(100_000), &mut |_| None, &deaf);
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!(verdict.cause, Cause::Unreachable);
+    assert!(at <= BALANCED_APP.bound(), "{at:?}");
+}
+
+#[test]
+fn a_peer_that_is_heard_all_the_time_is_never_called_unreachable() {
+    let mut run = Run::new(BALANCED, 54);
+    run.detector.handle_written(10_000, run.now);
+    run.detector.handle_write_blocked(run.now);
+    for tick in 1..200 {
+        run.detector.handle_bytes(run.now);
+        run.until(ms(tick * 100), &mut |_| None, &|at| {
+            Some(KernelView { unacked_bytes: 10_000, retransmits: 5, since_last_ack: at })
+        });
+    }
+    assert_eq!(run.verdict().expect("a verdict").1.cause, Cause::WriteStalled);
 }

@@ -41,6 +41,7 @@ fn one_pong_wins_back_the_name_of_a_peer_that_answers() {
         // A stall of the network: data that was held up comes first, the pong right behind it.
         run.until(ms((round + 1) * 9_000), &mut |n| (n == 0).then_some(ms(40)), &|_| Some(ALIVE));
         run.detector.handle_bytes(run.now);
+        assert_eq!(run.detector.pong_habit(), PongHabit::Answers, "round {round}");
         let payload = run.detector.sent.push(run.now).to_payload();
         run.detector.handle_pong(&payload, run.now);
     }
