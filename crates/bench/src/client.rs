@@ -71,25 +71,21 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         None => None,
     };
     let target = proxy.as_ref().map_or(options.gateway, |proxy| proxy.local_addr());
-    let mut sockets: Vec<_> = stream::iter(0..options.sessions)
-        .map(|client| connect(client, target))
+    let mut connected: Vec<_> = stream::iter(0..options.sessions)
+        .map(|client| connect(client, target, options.messages_per_s))
         .buffer_unordered(HANDSHAKES_MAX)
         .collect::<Vec<_>>()
         .await
         .into_iter()
         .collect::<Result<_>>()?;
-    sockets.sort_by_key(|(client, _)| *client);
+    connected.sort();
 
-    let own: Vec<_> =
-        sockets.iter().map(|(_, socket)| socket.get_ref().local_addr()).collect::<Result<_, _>>()?;
+    let own: Vec<_> = connected.into_iter().map(|(_, address)| address).collect();
     let (ports, links) = match &proxy {
         Some(proxy) => behind(proxy, &own)?,
         None => (own.iter().map(SocketAddr::port).collect(), Vec::new()),
     };
     say(&Line::Connected(ports))?;
-    for (client, socket) in sockets {
-        tokio::spawn(live(client, socket, options.messages_per_s));
-    }
 
     while let Some(_order) = orders.next_line().await? {
         let (Some(proxy), Some(stall_max)) = (&proxy, options.stall_max) else { continue };
@@ -101,15 +97,18 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-async fn connect(client: usize, target: SocketAddr) -> Result<(usize, WebSocketStream<TcpStream>)> {
+/// Connects a client, which from then on lives by itself: it must not be silent until the last one is in.
+async fn connect(client: usize, target: SocketAddr, messages_per_s: f64) -> Result<(usize, SocketAddr)> {
     let stream =
         TcpStream::connect(target).await.with_context(|| format!("client {client} cannot connect"))?;
     stream.set_nodelay(true)?;
+    let own = stream.local_addr()?;
     let request = format!("ws://{target}{PATH}{client}");
     let (socket, _) = client_async_with_config(request, stream, Some(peer::config()))
         .await
         .with_context(|| format!("client {client} does not get in"))?;
-    Ok((client, socket))
+    tokio::spawn(live(client, socket, messages_per_s));
+    Ok((client, own))
 }
 
 /// The ports that the gateway sees, and the proxy's connections, in the order of the clients.
