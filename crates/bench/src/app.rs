@@ -76,6 +76,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut session = None;
     let mut client = None;
+    #[allow(clippy::result_large_err, reason = "the signature is tungstenite's, and this never refuses")]
     let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
         session =
             request.headers().get("pulsegate-session").and_then(|id| id.to_str().ok()).map(str::to_owned);

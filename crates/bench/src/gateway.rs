@@ -1,7 +1,7 @@
 //! The gateway under test: the real binary as a child, its log, its events, its metrics.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub(crate) struct Verdict {
     pub(crate) cause: String,
     /// From the peer's last byte to the verdict, seconds.
     pub(crate) silent_for: f64,
+    /// How late the gateway's own timer was, seconds.
+    pub(crate) timer_lag: f64,
     pub(crate) text: String,
 }
 
@@ -44,12 +46,12 @@ pub(crate) struct Verdict {
 pub(crate) struct Metrics(String);
 
 impl Gateway {
-    /// Starts the binary in front of `app` and follows its verdicts.
+    /// Starts `binary` in front of `app` and follows its verdicts.
     ///
     /// # Errors
-    /// There is no binary, or it does not come up.
-    pub(crate) async fn start(app: SocketAddr, profile: Profile) -> Result<Gateway> {
-        let mut child = Command::new(binary()?)
+    /// It does not come up.
+    pub(crate) async fn start(binary: &Path, app: SocketAddr, profile: Profile) -> Result<Gateway> {
+        let mut child = Command::new(binary)
             .args(["run", "--upstream", &format!("http://{app}"), "--profile", profile.as_str()])
             .args(["--listen", "0.0.0.0:0", "--ops", "127.0.0.1:0", "--control", "127.0.0.1:0"])
             .args(["--set", "drain.window=0", "--set", "drain.deadline=2s", "--set", "log.format=json"])
@@ -140,7 +142,10 @@ impl Metrics {
 }
 
 /// `PULSEGATE_BIN`, or the release binary beside this program or in `target/release`.
-fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// There is none.
+pub(crate) fn binary() -> Result<PathBuf> {
     if let Some(given) = std::env::var_os("PULSEGATE_BIN") {
         return Ok(given.into());
     }
@@ -186,6 +191,7 @@ fn verdict(data: &str) -> Option<Verdict> {
         session: event["session"].as_str()?.to_owned(),
         cause: event["cause"].as_str()?.to_owned(),
         silent_for: event["verdict"]["silent_for_seconds"].as_f64()?,
+        timer_lag: event["verdict"]["timer_lag_seconds"].as_f64()?,
         text: event["verdict"]["text"].as_str()?.to_owned(),
     })
 }

@@ -6,6 +6,7 @@
 
 mod app;
 mod client;
+mod clients;
 mod clock;
 mod cuts;
 mod detection;
@@ -18,6 +19,7 @@ mod plot;
 mod report;
 mod scenario;
 mod stats;
+mod strace;
 mod world;
 
 use std::process::ExitCode;

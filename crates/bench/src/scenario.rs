@@ -1,32 +1,25 @@
 //! One run: start everything, let clients vanish, hold what happened against what was promised.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::app::App;
-use crate::client::Line;
+use crate::clients::{Clients, Crowd};
+use crate::clock::Moment;
 use crate::cuts::{Cuts, cut};
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway};
 use crate::machine::{self, Disturbance, Watch};
 use crate::peer::End;
 use crate::plan::{Load, Network, Plan, Profile};
 use crate::stats::{Histogram, Summary, round};
-use crate::world::{self, GATEWAY_ADDRESS, World};
+use crate::world::{self, World};
 
 /// The close code by which the app is told that its client was declared dead.
 const DEAD_CLIENT: u16 = 4408;
-/// How long all clients together may take to connect.
-const CONNECT_MAX: Duration = Duration::from_secs(120);
 /// How long the living are watched after the last verdict was due.
 const AFTERMATH: Duration = Duration::from_secs(1);
 const HISTOGRAM_PARTS: usize = 80;
@@ -59,6 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) verdicts_withheld: f64,
     /// Longest time from the order of a black hole to its confirmation.
     pub(crate) cut_uncertainty_seconds: f64,
+    /// Longest lateness of its own timers that the gateway told in a verdict.
+    pub(crate) verdict_timer_lag_max_seconds: f64,
     pub(crate) gateway_cpu_percent: f64,
     pub(crate) gateway_resident_mib: f64,
     /// The upper edge of the bucket in which it lies.
@@ -75,15 +70,20 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(plan: &Plan, world: &World) -> Result<Outcome> {
     world::heal()?;
     let app = App::start(plan.load.pushes_per_s()).await?;
-    let gateway = Gateway::start(app.address(), plan.profile).await?;
-    let mut clients = Clients::start(plan, world, gateway.port()).await?;
+    let gateway = Gateway::start(&gateway::binary()?, app.address(), plan.profile).await?;
+    let crowd = Crowd {
+        sessions: plan.sessions,
+        messages_per_s: plan.load.client_messages_per_s(),
+        stall_max: (plan.network == Network::Bad).then(|| plan.profile.stall_max()),
+        seed: plan.seed,
+    };
+    let mut clients = Clients::start(&crowd, world, gateway.port()).await?;
     // Everybody has been asked at least once, so the gateway knows the round trips.
     sleep(plan.profile.ping_interval().mul_f64(1.5)).await;
     let sessions = gateway.sessions().await?;
     ensure!(sessions == plan.sessions as u64, "{sessions} of {} sessions are there", plan.sessions);
 
-    let (watch, cpu, start) =
-        (Watch::start(), machine::cpu_seconds(gateway.pid())?, crate::clock::Moment::now());
+    let (watch, cpu, start) = (Watch::start(), machine::cpu_seconds(gateway.pid())?, Moment::now());
     let mut seen = Seen::default();
     if plan.network == Network::Bad {
         clients.begin_bad_network().await?;
@@ -92,8 +92,8 @@ pub(crate) async fn run(plan: &Plan, world: &World) -> Result<Outcome> {
     }
     let cuts = cut(clients.ports(), plan.dead, plan.profile.ping_interval(), plan.seed).await?;
     sleep(plan.profile.bound() + plan.slack + AFTERMATH).await;
-    seen.cpu_percent = 100.0 * (machine::cpu_seconds(gateway.pid())? - cpu)
-        / crate::clock::Moment::now().seconds_since(start);
+    seen.cpu_percent =
+        100.0 * (machine::cpu_seconds(gateway.pid())? - cpu) / Moment::now().seconds_since(start);
     seen.disturbance = Some(watch.end());
     seen.told = app.told().into_iter().map(|told| (told.client, (told.at, told.end))).collect();
     seen.client_ends = clients.ends();
@@ -106,7 +106,7 @@ pub(crate) async fn run(plan: &Plan, world: &World) -> Result<Outcome> {
 /// What was seen by the app, by the clients, and of the machine.
 #[derive(Default)]
 struct Seen {
-    told: HashMap<usize, (crate::clock::Moment, End)>,
+    told: HashMap<usize, (Moment, End)>,
     client_ends: Vec<usize>,
     /// Ends before anybody vanished.
     evicted_early: usize,
@@ -170,7 +170,7 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
         vanished: cuts.all.len(),
         seed: plan.seed,
         bound_seconds: bound,
-        watched_seconds: (plan.network == Network::Bad).then(|| plan.bad_network_time.as_secs_f64()),
+        watched_seconds: (plan.network == Network::Bad).then_some(plan.bad_network_time.as_secs_f64()),
         cut_to_told_seconds: Summary::of(&told_after),
         silence_to_verdict_seconds: Summary::of(&silences),
         cut_to_told: Histogram::of(&told_after, bound, HISTOGRAM_PARTS),
@@ -180,75 +180,11 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
         suspects_recovered: metrics.sum("pulsegate_suspects_recovered_total", ""),
         verdicts_withheld: metrics.sum("pulsegate_verdicts_withheld_total", ""),
         cut_uncertainty_seconds: round(cuts.uncertainty),
+        verdict_timer_lag_max_seconds: round(verdicts.iter().map(|verdict| verdict.timer_lag).fold(0.0, f64::max)),
         gateway_cpu_percent: round(seen.cpu_percent),
         gateway_resident_mib: machine::resident_mib(gateway.pid())?,
         gateway_timer_lag_p99_seconds: metrics.quantile_at_most("pulsegate_timer_lag_seconds", 0.99),
         disturbance: seen.disturbance.context("the watch has ended")?,
         broken,
     })
-}
-
-/// The process of the clients; killed on drop.
-pub(crate) struct Clients {
-    _child: Child,
-    orders: ChildStdin,
-    ports: Vec<u16>,
-    ends: Arc<Mutex<Vec<usize>>>,
-    reading: JoinHandle<()>,
-}
-
-impl Clients {
-    /// Starts the process and waits until all clients are connected.
-    ///
-    /// # Errors
-    /// Not all get in.
-    pub(crate) async fn start(plan: &Plan, world: &World, port: u16) -> Result<Clients> {
-        let own: std::path::PathBuf = std::env::current_exe()?;
-        let mut command = Command::from(world.among_clients(Path::new(&own)));
-        command
-            .args(["client", "--gateway", &format!("{GATEWAY_ADDRESS}:{port}")])
-            .args(["--sessions", &plan.sessions.to_string(), "--seed", &plan.seed.to_string()])
-            .args(["--messages-per-s", &plan.load.client_messages_per_s().to_string()]);
-        if plan.network == Network::Bad {
-            command.args(["--stall-max", &plan.profile.stall_max().as_secs_f64().to_string()]);
-        }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-        let orders = child.stdin.take().expect("it is piped");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let first = timeout(CONNECT_MAX, lines.next_line()).await.context("the clients do not get in")??;
-        let ports = match serde_json::from_str(&first.context("the clients ended early")?)? {
-            Line::Connected(ports) => ports,
-            Line::Ended { client, .. } => bail!("client {client} was given up before all were there"),
-        };
-        let ends = Arc::new(Mutex::new(Vec::new()));
-        let kept = ends.clone();
-        let reading = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                if let Ok(Line::Ended { client, .. }) = serde_json::from_str(&line) {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(client);
-                }
-            }
-        });
-        Ok(Clients { _child: child, orders, ports, ends, reading })
-    }
-
-    /// The ports by which the gateway knows them.
-    fn ports(&self) -> &[u16] {
-        &self.ports
-    }
-
-    async fn begin_bad_network(&mut self) -> Result<()> {
-        Ok(self.orders.write_all(b"begin\n").await?)
-    }
-
-    /// Whose connection has ended.
-    fn ends(&self) -> Vec<usize> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for Clients {
-    fn drop(&mut self) {
-        self.reading.abort();
-    }
 }
