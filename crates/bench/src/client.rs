@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +19,8 @@ use tokio::time::sleep;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::app::PATH;
+use crate::clock::Moment;
+use crate::machine::{Disturbance, Watch};
 use crate::peer::{self, End};
 
 /// Handshakes at a time: more would only queue.
@@ -29,6 +31,10 @@ const DELAY: Duration = Duration::from_millis(200);
 const JITTER: Duration = Duration::from_millis(100);
 /// Mean time from the end of a stall to the next one.
 const STALL_EVERY: Duration = Duration::from_secs(15);
+
+/// What the process is told to do, a line each.
+pub(crate) const ORDER_BEGIN: &str = "begin";
+pub(crate) const ORDER_REPORT: &str = "report";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -53,6 +59,8 @@ pub(crate) enum Line {
     Connected(Vec<u16>),
     /// A client's connection has ended, with the code of a Close frame if there was one.
     Ended { client: usize, code: Option<u16> },
+    /// How late this process was, and so the network that it plays; and the longest stall that came of it.
+    Report { disturbance: Disturbance, stall_max_seconds: f64 },
 }
 
 /// Runs until stdin ends.
@@ -87,11 +95,20 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     };
     say(&Line::Connected(ports))?;
 
-    while let Some(_order) = orders.next_line().await? {
+    let mut watch = Some(Watch::start());
+    let longest = Arc::new(Mutex::new(0.0));
+    while let Some(order) = orders.next_line().await? {
+        if order == ORDER_REPORT {
+            let Some(watch) = watch.take() else { continue };
+            let stall_max_seconds = *longest.lock().unwrap_or_else(PoisonError::into_inner);
+            say(&Line::Report { disturbance: watch.end(), stall_max_seconds })?;
+            continue;
+        }
         let (Some(proxy), Some(stall_max)) = (&proxy, options.stall_max) else { continue };
+        watch = Some(Watch::start());
         proxy.all().delay(DELAY, JITTER);
         for link in &links {
-            tokio::spawn(stall(proxy.clone(), *link, Duration::from_secs_f64(stall_max)));
+            tokio::spawn(stall(proxy.clone(), *link, Duration::from_secs_f64(stall_max), longest.clone()));
         }
     }
     Ok(())
@@ -138,13 +155,17 @@ async fn live(client: usize, mut socket: WebSocketStream<TcpStream>, messages_pe
 
 /// Stalls one connection again and again: all is held, and flows on afterwards, as when a phone changes
 /// cells.
-async fn stall(proxy: Arc<FaultProxy>, link: ConnectionId, longest: Duration) {
+async fn stall(proxy: Arc<FaultProxy>, link: ConnectionId, stall_max: Duration, longest: Arc<Mutex<f64>>) {
     loop {
         sleep(STALL_EVERY.mul_f64(0.5 + fastrand::f64())).await;
         let Some(control) = proxy.connection(link) else { return };
+        let start = Moment::now();
         control.freeze();
-        sleep(longest.mul_f64(fastrand::f64())).await;
+        sleep(stall_max.mul_f64(fastrand::f64())).await;
         control.thaw();
+        let took = Moment::now().seconds_since(start);
+        let mut longest = longest.lock().unwrap_or_else(PoisonError::into_inner);
+        *longest = longest.max(took);
     }
 }
 

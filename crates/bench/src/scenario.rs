@@ -59,6 +59,9 @@ pub(crate) struct Outcome {
     /// The upper edge of the bucket in which it lies.
     pub(crate) gateway_timer_lag_p99_seconds: Option<f64>,
     pub(crate) disturbance: Disturbance,
+    /// The same of the process that plays the clients and the bad network: what it is late, the network is.
+    pub(crate) clients_disturbance: Disturbance,
+    pub(crate) longest_stall_seconds: Option<f64>,
     /// What was promised and not kept; empty when all is well.
     pub(crate) broken: Vec<String>,
 }
@@ -97,6 +100,7 @@ pub(crate) async fn run(plan: &Plan, world: &World) -> Result<Outcome> {
     seen.disturbance = Some(watch.end());
     seen.told = app.told().into_iter().map(|told| (told.client, (told.at, told.end))).collect();
     seen.client_ends = clients.ends();
+    seen.clients = Some(clients.report().await?);
     let outcome = evaluate(plan, &cuts, seen, &app, &gateway).await?;
     drop(clients);
     gateway.stop().await;
@@ -112,6 +116,7 @@ struct Seen {
     evicted_early: usize,
     cpu_percent: f64,
     disturbance: Option<Disturbance>,
+    clients: Option<(Disturbance, f64)>,
 }
 
 async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gateway) -> Result<Outcome> {
@@ -162,6 +167,7 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
     }
     broken.truncate(EXAMPLES_MAX);
 
+    let (clients_disturbance, longest_stall) = seen.clients.context("the clients have reported")?;
     Ok(Outcome {
         profile: plan.profile,
         load: plan.load,
@@ -180,11 +186,15 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
         suspects_recovered: metrics.sum("pulsegate_suspects_recovered_total", ""),
         verdicts_withheld: metrics.sum("pulsegate_verdicts_withheld_total", ""),
         cut_uncertainty_seconds: round(cuts.uncertainty),
-        verdict_timer_lag_max_seconds: round(verdicts.iter().map(|verdict| verdict.timer_lag).fold(0.0, f64::max)),
+        verdict_timer_lag_max_seconds: round(
+            verdicts.iter().map(|verdict| verdict.timer_lag).fold(0.0, f64::max),
+        ),
         gateway_cpu_percent: round(seen.cpu_percent),
         gateway_resident_mib: machine::resident_mib(gateway.pid())?,
         gateway_timer_lag_p99_seconds: metrics.quantile_at_most("pulsegate_timer_lag_seconds", 0.99),
         disturbance: seen.disturbance.context("the watch has ended")?,
+        clients_disturbance,
+        longest_stall_seconds: (plan.network == Network::Bad).then_some(round(longest_stall)),
         broken,
     })
 }
