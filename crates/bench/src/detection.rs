@@ -76,7 +76,7 @@ pub(crate) fn run(options: Options) -> Result<bool> {
     drop(world);
 
     report::result(&table(&outcomes));
-    let kept = outcomes.iter().all(|outcome| outcome.broken.is_empty());
+    let kept = outcomes.iter().all(|outcome| outcome.broken.is_empty() && outcome.void.is_none());
     plot::draw(&outcomes, &options.out).with_context(|| format!("cannot write {}", options.out.display()))?;
     let record = Record {
         command: std::iter::once("bench".to_owned())
@@ -120,6 +120,9 @@ async fn measure(options: &Options, world: &World) -> Result<Vec<Outcome>> {
         ));
         for broken in &outcome.broken {
             report::complain(&format!("BROKEN: {broken}"));
+        }
+        if let Some(why) = &outcome.void {
+            report::complain(&format!("VOID, to be repeated on a calm machine: {why}"));
         }
         outcomes.push(outcome);
     }

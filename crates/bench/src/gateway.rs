@@ -121,12 +121,14 @@ impl Metrics {
         self.samples(name).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
     }
 
-    /// The upper edge of the bucket that holds this share of a histogram; `None` beyond the last edge.
-    pub(crate) fn quantile_at_most(&self, histogram: &str, share: f64) -> Option<f64> {
-        let total = self.sum(&format!("{histogram}_count"), "");
+    /// The upper edge of the bucket that holds this share of what a histogram took in after `before`; `None`
+    /// beyond the last edge.
+    pub(crate) fn quantile_at_most(&self, histogram: &str, share: f64, before: &Metrics) -> Option<f64> {
+        let since = |name: &str, labels: &str| self.sum(name, labels) - before.sum(name, labels);
+        let total = since(&format!("{histogram}_count"), "");
         let name = format!("{histogram}_bucket");
         self.samples(&name)
-            .filter(|(_, count)| *count >= total * share)
+            .filter(|(labels, _)| since(&name, labels) >= total * share)
             .filter_map(|(labels, _)| labels.split_once("le=\"")?.1.split('"').next()?.parse().ok())
             .filter(|edge: &f64| edge.is_finite())
             .min_by(f64::total_cmp)

@@ -45,7 +45,7 @@ enum Command {
     Detection(detection::Options),
     /// What one look into the kernel costs, and how many the gateway takes.
     ///
-    /// Needs root, `ip`, `nft`, and `strace` for the counts. Takes about a minute.
+    /// Needs root, `ip`, `nft`, and `strace` for the counts. Takes about three minutes.
     Look(look::Options),
     /// The clients of a measurement; started by the others.
     #[command(hide = true)]

@@ -5,6 +5,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+/// The bad network's: 300 ms each way.
+const ROUND_TRIP_MAX: Duration = Duration::from_millis(600);
+
 /// A liveness profile of the gateway, with what the promise about it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +53,12 @@ impl Profile {
             Profile::Balanced => 3,
             Profile::Battery => 10,
         })
+    }
+
+    /// What the longest stall and the longest round trip of the bad network leave of the time that a peer has
+    /// to answer a probe. If the network is late by more, the promise to the living says nothing.
+    pub(crate) fn network_reserve(self) -> Duration {
+        (self.bound() - self.ping_interval()).saturating_sub(self.stall_max() + ROUND_TRIP_MAX)
     }
 
     /// How long the bad network lasts: some ten stalls per client, and ten times the interval.

@@ -16,7 +16,7 @@ const BUSY: RGBColor = RGBColor(0xe0, 0x7b, 0x00);
 const BOUND: RGBColor = RGBColor(0xc0, 0x10, 0x20);
 const FONT: &str = "sans-serif";
 /// Room to the right of the bound, as a share of it.
-const BEYOND: f64 = 1.08;
+const BEYOND: f64 = 1.1;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 

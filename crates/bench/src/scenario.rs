@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clients::{Clients, Crowd};
 use crate::clock::Moment;
 use crate::cuts::{Cuts, cut};
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Gateway, Metrics};
 use crate::machine::{self, Disturbance, Watch};
 use crate::peer::End;
 use crate::plan::{Load, Network, Plan, Profile};
@@ -22,7 +22,9 @@ use crate::world::{self, World};
 const DEAD_CLIENT: u16 = 4408;
 /// How long the living are watched after the last verdict was due.
 const AFTERMATH: Duration = Duration::from_secs(1);
-const HISTOGRAM_PARTS: usize = 80;
+/// Parts of a histogram up to a tenth beyond the bound, so that its edge falls between two of them.
+const HISTOGRAM_PARTS: usize = 88;
+const HISTOGRAM_BEYOND: f64 = 1.1;
 /// Examples of a broken promise that are told in full.
 const EXAMPLES_MAX: usize = 5;
 
@@ -62,6 +64,8 @@ pub(crate) struct Outcome {
     /// The same of the process that plays the clients and the bad network: what it is late, the network is.
     pub(crate) clients_disturbance: Disturbance,
     pub(crate) longest_stall_seconds: Option<f64>,
+    /// Why the run says nothing about the living, if the machine made the network worse than it should be.
+    pub(crate) void: Option<String>,
     /// What was promised and not kept; empty when all is well.
     pub(crate) broken: Vec<String>,
 }
@@ -87,7 +91,7 @@ pub(crate) async fn run(plan: &Plan, world: &World) -> Result<Outcome> {
     ensure!(sessions == plan.sessions as u64, "{sessions} of {} sessions are there", plan.sessions);
 
     let (watch, cpu, start) = (Watch::start(), machine::cpu_seconds(gateway.pid())?, Moment::now());
-    let mut seen = Seen::default();
+    let mut seen = Seen { metrics_before: Some(gateway.metrics().await?), ..Seen::default() };
     if plan.network == Network::Bad {
         clients.begin_bad_network().await?;
         sleep(plan.bad_network_time).await;
@@ -117,6 +121,7 @@ struct Seen {
     cpu_percent: f64,
     disturbance: Option<Disturbance>,
     clients: Option<(Disturbance, f64)>,
+    metrics_before: Option<Metrics>,
 }
 
 async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gateway) -> Result<Outcome> {
@@ -167,6 +172,7 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
     }
     broken.truncate(EXAMPLES_MAX);
 
+    let before = seen.metrics_before.context("the metrics were read before")?;
     let (clients_disturbance, longest_stall) = seen.clients.context("the clients have reported")?;
     Ok(Outcome {
         profile: plan.profile,
@@ -179,8 +185,8 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
         watched_seconds: (plan.network == Network::Bad).then_some(plan.bad_network_time.as_secs_f64()),
         cut_to_told_seconds: Summary::of(&told_after),
         silence_to_verdict_seconds: Summary::of(&silences),
-        cut_to_told: Histogram::of(&told_after, bound, HISTOGRAM_PARTS),
-        silence_to_verdict: Histogram::of(&silences, bound, HISTOGRAM_PARTS),
+        cut_to_told: Histogram::of(&told_after, bound * HISTOGRAM_BEYOND, HISTOGRAM_PARTS),
+        silence_to_verdict: Histogram::of(&silences, bound * HISTOGRAM_BEYOND, HISTOGRAM_PARTS),
         causes,
         evicted_living: evicted.max(seen.evicted_early),
         suspects_recovered: metrics.sum("pulsegate_suspects_recovered_total", ""),
@@ -191,10 +197,19 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
         ),
         gateway_cpu_percent: round(seen.cpu_percent),
         gateway_resident_mib: machine::resident_mib(gateway.pid())?,
-        gateway_timer_lag_p99_seconds: metrics.quantile_at_most("pulsegate_timer_lag_seconds", 0.99),
+        gateway_timer_lag_p99_seconds: metrics.quantile_at_most("pulsegate_timer_lag_seconds", 0.99, &before),
         disturbance: seen.disturbance.context("the watch has ended")?,
+        void: void(plan, &clients_disturbance),
         clients_disturbance,
         longest_stall_seconds: (plan.network == Network::Bad).then_some(round(longest_stall)),
         broken,
+    })
+}
+
+/// The clients' process plays the network, so what it is late comes on top of every delay and stall.
+fn void(plan: &Plan, clients: &Disturbance) -> Option<String> {
+    let (late, reserve) = (clients.own_lag?.max, plan.profile.network_reserve().as_secs_f64());
+    (plan.network == Network::Bad && late > reserve).then(|| {
+        format!("the process that plays the network was {late:.2} s late, and a reserve of {reserve:.1} s is all it had")
     })
 }
