@@ -12,8 +12,10 @@ export CARGO_TERM_COLOR=never NO_COLOR=1
 unset FORCE_COLOR
 strict=${CI:-}
 LOG_LINES_SHOWN=400
+FUZZ_SECONDS=${FUZZ_SECONDS:-20}
+FUZZ_TARGETS=(frames handshake config)
 
-STEPS=(fmt clippy doc line deny nextest doctest build bench node python netns promtool)
+STEPS=(fmt clippy doc line deny nextest doctest fuzz build bench node python netns promtool)
 
 usage() {
   cat <<'TEXT'
@@ -26,11 +28,12 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   deny      cargo deny: licences, bans, sources (advisories need a network and are not part of this)
   nextest   cargo nextest, the whole workspace
   doctest   the examples in the docs
+  fuzz      each fuzz target for FUZZ_SECONDS (20), starting from its corpus
   build     the release binary that the steps below run
   bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root)
   node      npm ws, Chromium, Socket.IO
   python    Python websockets, bad input, shutdown, configuration
-  netns     black holes between network namespaces (root)
+  netns     network faults between network namespaces (root)
   promtool  promtool check metrics on a live scrape
 
 What a step needs and the machine lacks is installed when root (apt, npm, pip in a venv, cargo install).
@@ -81,6 +84,8 @@ need_binary() {
   }
 }
 
+need_fuzz() { need c++ g++ && need_cargo fuzz; }
+
 need_node() {
   need_binary && need node nodejs && need npm npm && need "${CHROMIUM_BIN:-chromium}" chromium || return 1
   local stamp=$root/tests/node/node_modules/.package-lock.json
@@ -106,6 +111,14 @@ need_python() {
       cp "$wanted" "$cache/venv/"
   } || {
     missing="the Python packages of tests/python/requirements.txt"
+    return 1
+  }
+}
+
+# A library, not a command: the tests preload it into a gateway whose wall clock they bend.
+need_faketime() {
+  compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || apt_install libfaketime || {
+    missing="libfaketime (Debian package libfaketime)"
     return 1
   }
 }
@@ -146,8 +159,9 @@ need_namespaces() {
 needs_of() {
   case $1 in
     deny | nextest) need_cargo "$1" ;;
+    fuzz) need_fuzz ;;
     node) need_node ;;
-    python) need_python && need_node ;;
+    python) need_python && need_node && need_faketime ;;
     bench) need_binary && need_namespaces ;;
     netns) need_namespaces && need_python && need_node ;;
     promtool) need_python && need_node && need_promtool ;;
@@ -177,6 +191,27 @@ step_deny() {
 }
 step_nextest() { cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level slow; }
 step_doctest() { cargo test --quiet --locked --workspace --doc; }
+
+# Built in a directory of its own, since all crates are instrumented; without link-time optimisation, which would
+# cost more time than it saves. No address sanitizer: the targets reach no unsafe code of ours. The corpus is only
+# read; what is found new goes with the scratch directory, and an input that breaks a target is shown.
+step_fuzz() {
+  local name status=0 host
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  # cargo-fuzz passes flags that a stable compiler takes only so.
+  RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off \
+    cargo fuzz build --features engine --sanitizer none --debug-assertions --codegen-units 16 --target-dir "$target/fuzz" || return 1
+  for name in "${FUZZ_TARGETS[@]}"; do
+    mkdir -p "$scratch/fuzz/$name/finds" "$scratch/fuzz/$name/broke"
+    printf -- '-- fuzz: %s\n' "$name"
+    "$target/fuzz/$host/release/$name" -max_total_time="$FUZZ_SECONDS" -timeout=5 -rss_limit_mb=2048 -max_len=8192 \
+      -print_final_stats=1 -artifact_prefix="$scratch/fuzz/$name/broke/" \
+      "$scratch/fuzz/$name/finds" "$root/fuzz/corpus/$name" || status=1
+    find "$scratch/fuzz/$name/broke" -type f -printf '%f breaks %p, in base64:\n' -exec base64 {} \;
+  done
+  return "$status"
+}
+
 step_build() { cargo build --quiet --locked --release -p pulsegate; }
 step_bench() {
   cargo build --quiet --locked --release -p pulsegate-bench &&
@@ -208,6 +243,8 @@ count() {
       good=$(sum '^test result:.* ([0-9]+) passed.*' "$3")
       bad=$(sum '^test result:.* ([0-9]+) failed.*' "$3")
       ;;
+    # One line for each target that ran to its end.
+    fuzz) good=$(grep -c '^Done [0-9]* runs in ' "$3" || true) ;;
     node)
       good=$(sum '^ℹ pass ([0-9]+)$' "$3")
       bad=$(sum '^ℹ fail ([0-9]+)$' "$3")

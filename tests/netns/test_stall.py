@@ -6,7 +6,6 @@ import time
 import pytest
 
 from kit.wait import eventually
-from test_blackhole import pytestmark, world  # noqa: F401 (fixtures)
 
 STALL_S = 7.3
 VERDICT_AFTER_S = 9
@@ -24,12 +23,12 @@ bounded_gaps = pytest.mark.skipif(
 def test_a_push_into_a_long_stall_arrives_soon_after_it(world, gateway, chat):
     world.start(gateway, chat, settings={"liveness.ping_interval": "20s", "liveness.verdict_after": f"{VERDICT_AFTER_S}s"})
     client, session = world.far_client()
-    world.client_path.lose()
+    world.client_path.drop(incoming=False)
     start = time.monotonic()
     # The request gets through; its echo is the push that is lost, again and again.
     client.say("held up")
     time.sleep(STALL_S)
-    world.client_path.find()
+    world.client_path.heal()
     echo = client.report(lambda report: report.get("text") == "held up", "the echo", GAP_MAX_S + SLACK_S)
     assert echo["seen_at"] - start >= STALL_S, "there was a stall"
     eventually(lambda: world.gateway.ask(f"/v1/sessions/{session}")[1].get("state") == "live", "the session is live again")

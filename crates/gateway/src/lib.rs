@@ -7,6 +7,8 @@ mod demo;
 mod drain;
 mod feed;
 mod front;
+#[doc(hidden)]
+pub mod fuzz;
 mod http_serve;
 mod ops;
 mod problem;

@@ -35,6 +35,13 @@ impl Limits {
         last.unwrap_or_default() + self.bound() + self.verdict_after
     }
 
+    /// Returns after how much silence a probe is due at the latest: so long before `ping_interval` has passed that
+    /// the bound has room for our own scheduling. 2 % of it, at least 100 ms, at most a tenth.
+    pub(crate) fn latest_probe(&self) -> Duration {
+        let room = (self.ping_interval / 50).max(LATENESS_MIN).min(self.ping_interval / 10);
+        self.ping_interval - room
+    }
+
     /// Returns the longest gap between two retransmissions that leaves a peer its chance to be heard after a
     /// stall of the network: a quarter of `verdict_after`, and 1 s at least (RFC 6298 section 2.4).
     pub fn retransmission_gap_max(&self) -> Duration {

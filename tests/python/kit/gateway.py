@@ -103,9 +103,15 @@ class Gateway:
         return status, json.loads(body)
 
     def sessions(self):
-        status, answer = self.ask("/v1/sessions")
-        assert status == 200, answer
-        return answer["items"]
+        """All live sessions, page by page."""
+        items, page = [], "/v1/sessions?limit=1000"
+        while True:
+            status, answer = self.ask(page)
+            assert status == 200, answer
+            items += answer["items"]
+            if not answer["next"]:
+                return items
+            page = f"/v1/sessions?limit=1000&cursor={answer['next']}"
 
     def session(self, matches=lambda session: True):
         """The one live session that `matches`."""

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import threading
+from pathlib import Path as File
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -61,39 +62,70 @@ class Place:
 
 
 class Path:
-    """A veth pair between two places; `here` is where the packets get dropped."""
+    """A veth pair between two places, with faults on it. Directions are as seen from `here`."""
 
     def __init__(self, here, there, subnet):
-        self._here, self._there = here, there
         number = next(_numbers)
-        self._device = f"pg{number}"
+        self._table = f"faults{number}"
+        self._ends = ((here, f"pg{number}"), (there, f"pg{number}p"))
         self.here_address, self.there_address = f"10.77.{subnet}.1", f"10.77.{subnet}.2"
-        _sh("ip", "link", "add", self._device, "netns", here.name, "type", "veth",
+        _sh("ip", "link", "add", f"pg{number}", "netns", here.name, "type", "veth",
             "peer", "name", f"pg{number}p", "netns", there.name)
-        for place, device, address in (
-            (here, self._device, self.here_address), (there, f"pg{number}p", self.there_address)
-        ):
+        for (place, device), address in zip(self._ends, (self.here_address, self.there_address)):
             _sh("ip", "-n", place.name, "address", "add", f"{address}/24", "dev", device)
             _sh("ip", "-n", place.name, "link", "set", device, "up")
 
     def drop(self, incoming=True, outgoing=True):
-        """From now on packets vanish without a word, as seen from `here`: no FIN, no RST, no ICMP."""
-        rules = ["table inet blackhole {"]
-        if incoming:
-            rules.append(f'chain in {{ type filter hook input priority 0; iifname "{self._device}" drop; }}')
-        if outgoing:
-            rules.append(f'chain out {{ type filter hook output priority 0; oifname "{self._device}" drop; }}')
-        _sh("ip", "netns", "exec", self._here.name, "nft", "-f", "-", text="\n".join([*rules, "}\n"]))
+        """From now on packets vanish without a word: no FIN, no RST, no ICMP."""
+        self._filter("drop", incoming, outgoing)
+
+    def lose(self, percent):
+        """From now on this share of the packets is lost at random, each way."""
+        self._filter(f"numgen random mod 100 < {percent} drop")
+
+    def lose_big_packets(self):
+        """A path MTU black hole toward `there`: full packets vanish, small ones pass."""
+        self._filter("meta length > 600 drop", incoming=False)
+
+    def reset(self):
+        """From now on each TCP packet is answered with a reset, at both ends."""
+        self._filter("tcp flags & rst != rst reject with tcp reset")
+
+    def forget(self, idle_s):
+        """A middlebox: it forgets flows that were idle for `idle_s`, and drops what belongs to no flow it knows.
+        It knows those that open from now on."""
+        self._filter("ct state invalid drop")
+        for place, _ in self._ends:
+            for key, value in (("timeout_established", idle_s), ("loose", 0)):
+                setting = File(f"/proc/sys/net/netfilter/nf_conntrack_tcp_{key}")
+                place.inside(lambda: setting.write_text(str(value)))
+
+    def cut_cable(self):
+        """The far end's device goes down; this end sees its carrier go."""
+        self._far_device("down")
+
+    def plug_in(self):
+        """The far end's device comes up again."""
+        self._far_device("up")
 
     def heal(self):
-        _sh("ip", "netns", "exec", self._here.name, "nft", "delete", "table", "inet", "blackhole")
+        """Ends what the filters do."""
+        for place, _ in self._ends:
+            _nft(place, f"table inet {self._table}; delete table inet {self._table}")
 
-    def lose(self):
-        """From now on what is sent from `here` is lost on its way: unlike after `drop`, our kernel believes that it
-        went out."""
-        rule = f'chain in {{ type filter hook input priority 0; iifname "{self._device}p" drop; }};'
-        _sh("ip", "netns", "exec", self._there.name, "nft", "-f", "-", text=f"table inet blackhole {{ {rule} }}\n")
+    def _far_device(self, state):
+        _, (there, device) = self._ends
+        _sh("ip", "-n", there.name, "link", "set", device, state)
 
-    def find(self):
-        """Ends `lose`."""
-        _sh("ip", "netns", "exec", self._there.name, "nft", "delete", "table", "inet", "blackhole")
+    # Each direction is filtered where it arrives: TCP is told when its own output hook drops a packet, and then
+    # does not count it as sent, which no real network does.
+    def _filter(self, verdict, incoming=True, outgoing=True):
+        for wanted, (place, device) in zip((incoming, outgoing), self._ends):
+            if wanted:
+                _nft(place, f"""table inet {self._table} {{
+                    chain in {{ type filter hook input priority 0; iifname "{device}" {verdict}; }}
+                }}""")
+
+
+def _nft(place, rules):
+    _sh("ip", "netns", "exec", place.name, "nft", "-f", "-", text=rules + "\n")

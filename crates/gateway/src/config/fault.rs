@@ -124,7 +124,7 @@ impl fmt::Display for Place {
             Place::Path(path) => f.write_str(path),
             Place::Line(line) => write!(f, "{}:{}:{}", line.path, line.line, line.column),
             Place::Environment { name, value } => {
-                write!(f, "environment {name}={}", value.escape_debug())
+                write!(f, "environment {}={}", name.escape_debug(), value.escape_debug())
             }
             Place::Flag(text) => write!(f, "flag {}", text.escape_debug()),
         }
@@ -180,6 +180,8 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert!(!fault_at("a = \u{1b}[31m", 4..5).contains('\u{1b}'));
+        let place = Place::Environment { name: "PULSEGATE_\u{1b}[31m".into(), value: "\u{1b}".into() };
+        assert!(!Fault::new(place, "no").to_string().contains('\u{1b}'));
     }
 
     proptest! {

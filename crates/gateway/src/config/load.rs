@@ -65,6 +65,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Fault>> {
         places: Places::new(),
         broken: BTreeSet::new(),
         faults: Vec::new(),
+        more: 0,
     };
     if let Some((path, text)) = sources.file {
         loader.read_file(&path.into(), text);
@@ -73,9 +74,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Fault>> {
     for flag in sources.flags {
         loader.read_flag(flag);
     }
-    let Loader { config, places, broken, mut faults } = loader;
+    let Loader { config, places, broken, mut faults, more } = loader;
     faults.extend(rule::broken(&config, &places, &broken));
-    if faults.is_empty() { Ok(Loaded { config, places }) } else { Err(in_order(faults)) }
+    if faults.is_empty() { Ok(Loaded { config, places }) } else { Err(in_order(faults, more)) }
 }
 
 struct Loader {
@@ -84,9 +85,21 @@ struct Loader {
     /// Keys with a fault of their own: what they mean is unknown, so no rule looks at them.
     broken: BTreeSet<&'static str>,
     faults: Vec<Fault>,
+    /// Faults of the file behind the first [`FAULTS_MAX`].
+    more: usize,
 }
 
 impl Loader {
+    /// Keeps a fault of the file, or only counts it: to find its line and a suggestion costs a walk over the
+    /// text, and a file of garbage has as many faults as lines.
+    fn tell(&mut self, fault: impl FnOnce() -> Fault) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault());
+        } else {
+            self.more += 1;
+        }
+    }
+
     fn read_file(&mut self, path: &Arc<str>, text: &str) {
         // A byte order mark is no part of the text (Windows editors leave one).
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -94,30 +107,29 @@ impl Loader {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // What the rest of a broken file says is a guess: later lines may sit in the wrong section.
-            let faults = errors.iter().map(|error| {
-                let message = format!("not TOML: {}", error.message().replace('\n', ", "));
-                Fault::new(place(error.span().unwrap_or(0..0)), message)
-            });
-            self.faults.extend(faults);
+            for error in errors {
+                let what = || format!("not TOML: {}", error.message().replace('\n', ", "));
+                self.tell(|| Fault::new(place(error.span().unwrap_or(0..0)), what()));
+            }
             self.broken.extend(KEYS.iter().map(|key| key.path));
             return;
         }
         for (section, value) in raw::table(table.get_ref()) {
             if !SECTIONS.iter().any(|(name, _)| *name == section.value) {
-                self.faults.push(unknown_section(place(section.span), &section.value, &value.value));
+                self.tell(|| unknown_section(place(section.span), &section.value, &value.value));
                 continue;
             }
             let Raw::Table(entries) = value.value else {
                 let help = format!("write [{}] on a line of its own and its keys below", section.value);
                 let message = format!("`{}` is a section", section.value);
-                self.faults.push(Fault::new(place(section.span), message).help(help));
+                self.tell(|| Fault::new(place(section.span), message).help(help));
                 continue;
             };
             for (name, value) in entries {
                 let key_path = format!("{}.{}", section.value, name.value);
                 match Key::find(&key_path) {
                     Some(key) => self.store(key, &value, &place),
-                    None => self.faults.push(unknown_key(place(name.span), &key_path)),
+                    None => self.tell(|| unknown_key(place(name.span), &key_path)),
                 }
             }
         }
@@ -210,10 +222,9 @@ impl Loader {
             }
             Err(complaints) => {
                 self.broken.insert(key.path);
-                let faults = complaints
-                    .into_iter()
-                    .map(|(span, why)| Fault::new(place(span), format!("`{}`: {why}", key.path)));
-                self.faults.extend(faults);
+                for (span, why) in complaints {
+                    self.tell(|| Fault::new(place(span), format!("`{}`: {why}", key.path)));
+                }
             }
         }
     }
@@ -277,7 +288,7 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     port && protocol && detail && parts.next().is_none()
 }
 
-fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
+fn in_order(mut faults: Vec<Fault>, counted: usize) -> Vec<Fault> {
     faults.sort_by_key(|fault| match &fault.place {
         Place::Path(_) => (0, 0, 0),
         Place::Line(line) => (1, line.line, line.column),
@@ -285,8 +296,8 @@ fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
         Place::Flag(_) => (3, 0, 0),
         Place::Default => (4, 0, 0),
     });
-    if faults.len() > FAULTS_MAX {
-        let more = faults.split_off(FAULTS_MAX).len();
+    let more = counted + faults.split_off(FAULTS_MAX.min(faults.len())).len();
+    if more > 0 {
         faults.push(Fault::new(Place::Default, format!("and {more} more")));
     }
     faults

@@ -341,6 +341,14 @@ fn too_many_faults_are_counted() {
     assert_eq!(faults[50], "and 10 more");
 }
 
+/// Each line of garbage is a fault; only those that are told may cost a walk over the text.
+#[test]
+fn a_file_of_garbage_is_refused_at_once() {
+    let text = "=\n".repeat(200_000);
+    let faults = load(&Sources { file: Some(("f.toml", &text)), ..Sources::default() }).unwrap_err();
+    assert_eq!(faults.len(), FAULTS_MAX + 1);
+}
+
 proptest! {
     #[test]
     fn any_file_is_answered(text in "(?s).{0,300}") {

@@ -55,7 +55,9 @@ pub(super) async fn serve_into(shared: Arc<Shared>, listener: TcpListener, relay
         };
         match accepted {
             Ok((stream, peer)) => {
-                trouble.over();
+                if trouble.over() {
+                    acceptor.shared.metrics.accept_works();
+                }
                 // An IPv4 client of a socket for both has an IPv6 address around its own.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 acceptor.take(stream, peer);
@@ -65,6 +67,7 @@ pub(super) async fn serve_into(shared: Arc<Shared>, listener: TcpListener, relay
             }
             Err(error) => {
                 let pause = trouble.pause(&error, Instant::now());
+                acceptor.shared.metrics.accept_failed();
                 tokio::select! {
                     () = acceptor.shared.stop.cancelled() => return,
                     () = sleep(pause) => {}
@@ -120,8 +123,9 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn over(&mut self) {
-        self.pause = None;
+    /// An accept has worked; returns whether others failed before it.
+    fn over(&mut self) -> bool {
+        self.pause.take().is_some()
     }
 
     /// Returns how long to wait before the next accept; a busy loop would take the CPU from the sessions
@@ -150,7 +154,7 @@ mod tests {
         let (error, now) = (io::Error::other("no more files"), Instant::now());
         let pauses: Vec<u128> = (0..7).map(|_| trouble.pause(&error, now).as_millis()).collect();
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
-        trouble.over();
+        assert!(trouble.over() && !trouble.over());
         assert_eq!(trouble.pause(&error, now), BACKOFF_MIN);
     }
 

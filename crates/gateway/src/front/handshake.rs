@@ -73,13 +73,14 @@ pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
     values.next().is_none().then_some(first)
 }
 
-/// Walks the comma-separated tokens of all headers of one name; one that is not ASCII yields nothing.
+/// Walks the comma-separated tokens of all headers of one name; one that is not UTF-8 is left out, and hides
+/// none of those beside it.
 pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|token| str::from_utf8(token).ok())
         .map(|token| token.trim_matches([' ', '\t']))
         .filter(|token| !token.is_empty())
 }

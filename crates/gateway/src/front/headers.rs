@@ -112,6 +112,14 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_is_no_text_hides_no_other() {
+        let mut headers = map(&[("x-mine", "1"), ("x-other", "1")]);
+        headers.insert(CONNECTION, HeaderValue::from_bytes(b"\xff, x-mine").unwrap());
+        strip_request(&mut headers);
+        assert_eq!(names(&headers), ["x-other"]);
+    }
+
+    #[test]
     fn trailers_are_the_only_te_that_passes() {
         let mut headers = map(&[("te", "gzip;q=0.5, trailers"), ("connection", "te")]);
         strip_request(&mut headers);

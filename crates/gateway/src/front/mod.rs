@@ -21,6 +21,7 @@ mod answer;
 mod body;
 mod connection;
 mod forwarded;
+pub(crate) mod fuzz;
 mod handshake;
 mod headers;
 mod labels;

@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -114,16 +115,21 @@ fn app_request(
     mut head: request::Parts,
     body: RequestBody,
 ) -> Request<RequestBody> {
-    headers::strip_request(&mut head.headers);
-    forwarded::set(&mut head.headers, peer, &front.shared.config.forwarded.trusted);
-    trace::set_request_id(&mut head.headers);
-    trace::set_traceparent(&mut head.headers);
+    to_app(&mut head.headers, peer, &front.shared.config.forwarded.trusted);
     head.uri = front.target.uri_of(head.uri.path_and_query().cloned());
     head.version = Version::HTTP_11;
     let mut request = Request::from_parts(head, body);
     // Another protocol than WebSocket was not asked for at the app, so it can't be switched to.
     drop(hyper::upgrade::on(&mut request));
     request
+}
+
+/// Turns a client's headers into those that the app gets.
+pub(crate) fn to_app(headers: &mut HeaderMap, peer: SocketAddr, trusted: &[IpNet]) {
+    headers::strip_request(headers);
+    forwarded::set(headers, peer, trusted);
+    trace::set_request_id(headers);
+    trace::set_traceparent(headers);
 }
 
 /// Sends a request, and sends it once more when the app hung up without an answer and asking twice is as

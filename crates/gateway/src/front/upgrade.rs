@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body_util::{BodyExt as _, Empty};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use pulsegate_registry::{Mode, Permit, Refused, SessionInfo};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -76,7 +77,9 @@ struct Asking {
 impl Asking {
     async fn ask(self, front: &Arc<Front>, started: Instant) -> Result<Response<AnswerBody>, Refusal> {
         let shared = &front.shared;
-        let (request, request_id) = self.app_request(front);
+        let id = self.permit.id().to_string();
+        let trusted = &shared.config.forwarded.trusted;
+        let (request, request_id) = app_request(&self.head, self.peer, trusted, &id);
         let stream = upstream::dial(shared, &front.target).await.map_err(dial_refusal)?;
         let mut answer = upstream::exchange(shared, stream, request).await.map_err(dial_refusal)?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -91,29 +94,6 @@ impl Asking {
         let app = upgraded.ok().and_then(into_socket).ok_or_else(|| dial_refusal(DialFailure::Reset))?;
         self.hand_over(front, app, agreement, request_id, started);
         Ok(switching(answer.into_parts().0))
-    }
-
-    /// Builds the request to the app: the client's own but for what `headers` and `forwarded` change.
-    fn app_request(&self, front: &Front) -> (Request<Empty<Bytes>>, Box<str>) {
-        let mut request = Request::new(Empty::new());
-        let path = self.head.uri.path_and_query().cloned();
-        *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-        // The case of the header names, which hyper keeps where nobody can see it.
-        *request.extensions_mut() = self.head.extensions.clone();
-        let headers = request.headers_mut();
-        headers.clone_from(&self.head.headers);
-        headers::strip_request(headers);
-        // A Content-Length of 0 may have passed the checks; a handshake has none.
-        headers.remove(CONTENT_LENGTH);
-        forwarded::set(headers, self.peer, &front.shared.config.forwarded.trusted);
-        let request_id = trace::set_request_id(headers);
-        trace::set_traceparent(headers);
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        let id = HeaderValue::from_str(&self.permit.id().to_string()).expect("an id is ASCII");
-        headers.insert(PULSEGATE_SESSION, id);
-        headers.insert(PULSEGATE_MODE, HeaderValue::from_static("plain"));
-        (request, request_id)
     }
 
     /// Begins the session once hyper has written the 101 and given the client's socket back.
@@ -174,6 +154,33 @@ pub(super) fn admit(
     Ok((client, permit))
 }
 
+/// Builds the request to the app: the client's own but for what `headers` and `forwarded` change; and its id.
+pub(crate) fn app_request(
+    client: &request::Parts,
+    peer: SocketAddr,
+    trusted: &[IpNet],
+    session: &str,
+) -> (Request<Empty<Bytes>>, Box<str>) {
+    let mut request = Request::new(Empty::new());
+    let path = client.uri.path_and_query().cloned();
+    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    // The case of the header names, which hyper keeps where nobody can see it.
+    *request.extensions_mut() = client.extensions.clone();
+    let headers = request.headers_mut();
+    headers.clone_from(&client.headers);
+    headers::strip_request(headers);
+    // A Content-Length of 0 may have passed the checks; a handshake has none.
+    headers.remove(CONTENT_LENGTH);
+    forwarded::set(headers, peer, trusted);
+    let request_id = trace::set_request_id(headers);
+    trace::set_traceparent(headers);
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(PULSEGATE_SESSION, HeaderValue::from_str(session).expect("an id is ASCII"));
+    headers.insert(PULSEGATE_MODE, HeaderValue::from_static("plain"));
+    (request, request_id)
+}
+
 fn origin(headers: &HeaderMap) -> Option<&str> {
     only(headers, &ORIGIN)?.to_str().ok()
 }
@@ -206,9 +213,9 @@ fn switching(mut head: response::Parts) -> Response<AnswerBody> {
 
 fn dial_refusal(failure: DialFailure) -> Refusal {
     let reason = match failure {
-        DialFailure::Refused | DialFailure::Unreachable | DialFailure::Reset | DialFailure::Other => {
-            Rejection::AppUnreachable
-        }
+        DialFailure::Refused | DialFailure::Unreachable | DialFailure::Reset => Rejection::AppUnreachable,
+        // A shortage of our own, not the app's fault.
+        DialFailure::Other => Rejection::ConnectionsMax,
         DialFailure::Timeout | DialFailure::HandshakeTimeout => Rejection::AppTimeout,
         DialFailure::InvalidResponse => Rejection::AppInvalid,
     };

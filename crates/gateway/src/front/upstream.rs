@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::sockets;
+use crate::config::Limits;
 use crate::http_serve::buffer_bytes_max;
 use crate::shared::Shared;
 
@@ -140,13 +141,7 @@ pub(crate) async fn exchange(
     stream: TcpStream,
     request: Request<Empty<Bytes>>,
 ) -> Result<Response<Incoming>, DialFailure> {
-    let limits = &shared.config.limits;
-    let mut builder = http1::Builder::new();
-    builder
-        .preserve_header_case(true)
-        .max_headers(limits.headers_max)
-        .max_header_size(limits.header_bytes_max)
-        .max_buf_size(buffer_bytes_max(limits));
+    let builder = client_builder(&shared.config.limits);
     let (mut sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(|error| http_failure_of(&error))?;
     // It ends by itself: with the upgrade, with the end of a refusal's body, or when we drop the answer.
@@ -163,6 +158,17 @@ pub(crate) async fn exchange(
     };
     shared.metrics.upstream_connect_failed(failure);
     Err(failure)
+}
+
+/// Builds hyper's part of the connection that one handshake with the app goes through.
+pub(crate) fn client_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .preserve_header_case(true)
+        .max_headers(limits.headers_max)
+        .max_header_size(limits.header_bytes_max)
+        .max_buf_size(buffer_bytes_max(limits));
+    builder
 }
 
 fn failure_of(error: &io::Error) -> DialFailure {

@@ -26,6 +26,11 @@ fn describe_handshakes() {
     );
     describe_counter!("pulsegate_connections_accepted_total", "TCP connections accepted on the data port.");
     describe_counter!(
+        "pulsegate_accept_failures_total",
+        "Accepts on the data port that failed, as when no file descriptors are left."
+    );
+    describe_gauge!("pulsegate_accept_paused", "1 while the data port takes no connections because of that.");
+    describe_counter!(
         "pulsegate_handshakes_rejected_total",
         "Requests refused before a session began, by reason."
     );
@@ -79,7 +84,7 @@ fn describe_liveness() {
     );
     describe_counter!(
         "pulsegate_false_evictions_total",
-        "Peers declared dead of whom bytes came within verdict_after all the same, by leg and cause."
+        "Peers declared dead of whom bytes came within verdict_after all the same (one that woke up too late counts), by leg and cause."
     );
     describe_histogram!("pulsegate_timer_lag_seconds", "How late the gateway's own timers fire.");
 }

@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
 
     connections: Gauge,
     connections_accepted: Counter,
+    accept_failures: Counter,
+    accept_paused: Gauge,
     handshakes_rejected: [Counter; Rejection::ALL.len()],
     handshake_duration: Histogram,
 
@@ -104,6 +106,8 @@ impl Metrics {
             session_duration: histogram!("pulsegate_session_duration_seconds"),
             connections: gauge!("pulsegate_connections"),
             connections_accepted: counter!("pulsegate_connections_accepted_total"),
+            accept_failures: counter!("pulsegate_accept_failures_total"),
+            accept_paused: gauge!("pulsegate_accept_paused"),
             handshakes_rejected: Rejection::ALL
                 .map(|reason| counter!("pulsegate_handshakes_rejected_total", "reason" => reason.as_str())),
             handshake_duration: histogram!("pulsegate_handshake_duration_seconds"),
@@ -153,6 +157,17 @@ impl Metrics {
     /// Takes a TCP connection to the data port off the gauge.
     pub(crate) fn connection_closed(&self) {
         self.connections.decrement(1.0);
+    }
+
+    /// Counts a failing accept, as when no descriptors are left; the accept loop pauses.
+    pub(crate) fn accept_failed(&self) {
+        self.accept_failures.increment(1);
+        self.accept_paused.set(1.0);
+    }
+
+    /// Says that the accept loop works again.
+    pub(crate) fn accept_works(&self) {
+        self.accept_paused.set(0.0);
     }
 
     /// Counts a request that was refused.

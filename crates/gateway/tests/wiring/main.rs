@@ -8,6 +8,7 @@
 )]
 
 mod edges;
+mod faults;
 mod kit;
 mod passing;
 mod pressure;

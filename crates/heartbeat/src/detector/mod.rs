@@ -127,13 +127,14 @@ impl Detector {
     /// interval, so that sessions opened together don't beat in step.
     pub fn new(limits: Limits, seed: u64, now: Instant) -> Detector {
         let mut random = fastrand::Rng::with_seed(seed);
-        let share = 0.5 + 0.48 * random.f64();
+        let latest = limits.latest_probe();
+        let first = latest.mul_f64(0.5 + 0.5 * random.f64());
         Detector {
             limits,
             round_trip: RoundTrip::default(),
             habit: PongHabit::Unknown,
             heard_at: now,
-            phase: Phase::Quiet { probe_at: now + limits.ping_interval.mul_f64(share) },
+            phase: Phase::Quiet { probe_at: now + first },
             sent: SentProbes::new(random.u64(..)),
             silent_since: now,
             resting_since: None,
@@ -313,11 +314,9 @@ impl Detector {
         self.round_trip.timeout(self.limits.verdict_after / 4)
     }
 
-    /// The probe goes out at 0.9 to 0.98 of the interval: spread, and with room for our own scheduling
-    /// within the bound that we state.
     fn start_silence(&mut self, now: Instant) {
-        let share = 0.90 + 0.08 * self.random.f64();
-        self.phase = Phase::Quiet { probe_at: now + self.limits.ping_interval.mul_f64(share) };
+        let spread = 1.0 - 0.08 * self.random.f64();
+        self.phase = Phase::Quiet { probe_at: now + self.limits.latest_probe().mul_f64(spread) };
     }
 
     /// Takes note of a silence with unanswered probes that ended by something else than a pong (if it was one

@@ -363,7 +363,11 @@ impl Session {
             (Leg::App, Cause::Frozen | Cause::WriteStalled) => codes.frozen_app,
         };
         let silent = verdict.silent_for.as_secs_f64();
-        let told = CloseFrame::new(code, &format!("{leg} {}: silent for {silent:.1} s", verdict.cause));
+        let found = match verdict.write_stalled_for {
+            Some(stalled) => format!("took no bytes for {:.1} s", stalled.as_secs_f64()),
+            None => format!("silent for {silent:.1} s"),
+        };
+        let told = CloseFrame::new(code, &format!("{leg} {}: {found}", verdict.cause));
         let farewell = match verdict.cause {
             // A process that wakes up later finds out why it is alone.
             Cause::Frozen => {
