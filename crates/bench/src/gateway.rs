@@ -51,7 +51,14 @@ impl Gateway {
     /// # Errors
     /// It does not come up.
     pub(crate) async fn start(binary: &Path, app: SocketAddr, profile: Profile) -> Result<Gateway> {
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        // Whatever is set for another gateway must not change this one.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PULSEGATE_"))
+        {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["run", "--upstream", &format!("http://{app}"), "--profile", profile.as_str()])
             .args(["--listen", "0.0.0.0:0", "--ops", "127.0.0.1:0", "--control", "127.0.0.1:0"])
             .args(["--set", "drain.window=0", "--set", "drain.deadline=2s", "--set", "log.format=json"])
