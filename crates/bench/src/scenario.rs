@@ -130,19 +130,7 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
     let mut broken = Vec::new();
     let vanished: HashSet<_> = cuts.all.iter().map(|cut| cut.client).collect();
 
-    let mut told_after = Vec::new();
-    for cut in &cuts.all {
-        match seen.told.get(&cut.client) {
-            Some((at, End::Close(DEAD_CLIENT))) => told_after.push(at.seconds_since(cut.at)),
-            Some((_, end)) => broken.push(format!("the app was told of client {} by {end:?}", cut.client)),
-            None => broken.push(format!("the app was never told that client {} is gone", cut.client)),
-        }
-    }
-    let late = told_after.iter().filter(|time| **time > limit).count();
-    if late > 0 {
-        broken.push(format!("the app was told later than {limit} s after the cut: {late} times"));
-    }
-
+    let told_after = times_to_told(cuts, &seen, limit, &mut broken);
     let verdicts = gateway.verdicts();
     let mut causes = HashMap::new();
     for verdict in &verdicts {
@@ -204,6 +192,23 @@ async fn evaluate(plan: &Plan, cuts: &Cuts, seen: Seen, app: &App, gateway: &Gat
         longest_stall_seconds: (plan.network == Network::Bad).then_some(round(longest_stall)),
         broken,
     })
+}
+
+/// Returns the seconds from each cut to the app being told of it.
+fn times_to_told(cuts: &Cuts, seen: &Seen, limit: f64, broken: &mut Vec<String>) -> Vec<f64> {
+    let mut told_after = Vec::new();
+    for cut in &cuts.all {
+        match seen.told.get(&cut.client) {
+            Some((at, End::Close(DEAD_CLIENT))) => told_after.push(at.seconds_since(cut.at)),
+            Some((_, end)) => broken.push(format!("the app was told of client {} by {end:?}", cut.client)),
+            None => broken.push(format!("the app was never told that client {} is gone", cut.client)),
+        }
+    }
+    let late = told_after.iter().filter(|time| **time > limit).count();
+    if late > 0 {
+        broken.push(format!("the app was told later than {limit} s after the cut: {late} times"));
+    }
+    told_after
 }
 
 /// The clients' process plays the network, so what it is late comes on top of every delay and stall.
