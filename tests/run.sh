@@ -15,7 +15,7 @@ LOG_LINES_SHOWN=400
 FUZZ_SECONDS=${FUZZ_SECONDS:-20}
 FUZZ_TARGETS=(frames handshake config)
 
-STEPS=(fmt clippy doc line deny nextest doctest fuzz build node python netns promtool)
+STEPS=(fmt clippy doc line deny nextest doctest fuzz build bench node python netns promtool)
 
 usage() {
   cat <<'TEXT'
@@ -30,6 +30,7 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   doctest   the examples in the docs
   fuzz      each fuzz target for FUZZ_SECONDS (20), starting from its corpus
   build     the release binary that the steps below run
+  bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root)
   node      npm ws, Chromium, Socket.IO
   python    Python websockets, bad input, shutdown, configuration
   netns     network faults between network namespaces (root)
@@ -141,12 +142,12 @@ need_promtool() {
   }
 }
 
-need_netns() {
+need_namespaces() {
   [[ $EUID -eq 0 ]] || {
     missing="root, for network namespaces"
     return 1
   }
-  need ip iproute2 && need nft nftables && need node nodejs && need_python && need_node || return 1
+  need ip iproute2 && need nft nftables || return 1
   local probe=pulsegate-$$-probe
   local status=0
   { ip netns add "$probe" && ip netns exec "$probe" nft list tables; } >/dev/null 2>&1 || status=$?
@@ -161,7 +162,8 @@ needs_of() {
     fuzz) need_fuzz ;;
     node) need_node ;;
     python) need_python && need_node && need_faketime ;;
-    netns) need_netns ;;
+    bench) need_binary && need_namespaces ;;
+    netns) need_namespaces && need_python && need_node ;;
     promtool) need_python && need_node && need_promtool ;;
     *) true ;;
   esac
@@ -211,6 +213,11 @@ step_fuzz() {
 }
 
 step_build() { cargo build --quiet --locked --release -p pulsegate; }
+step_bench() {
+  cargo build --quiet --locked --release -p pulsegate-bench &&
+    "$target/release/bench" detection --sessions 200 --dead 40 --profile fast --network good --slack-ms 1000 \
+      --out "$scratch/detection.svg" --json "$scratch/detection.json"
+}
 step_node() { (cd "$root/tests/node" && node --test --test-concurrency=1 --test-reporter=spec ./*.test.mjs); }
 step_python() { run_pytest python --ignore=python/test_promtool.py; }
 step_netns() { run_pytest netns; }

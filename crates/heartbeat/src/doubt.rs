@@ -1,8 +1,8 @@
 //! Self-doubt: when a verdict may be our own fault.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -80,13 +80,22 @@ impl Doubts {
 pub struct Crowd {
     watched: AtomicUsize,
     missing: AtomicUsize,
+    /// When most of them were last seen missing.
+    doubtful_at: Mutex<Option<Instant>>,
 }
 
 impl Crowd {
-    /// Returns whether so many peers are missing that the fault may be ours: at least 10, and more than half.
-    pub fn is_doubtful(&self) -> bool {
+    /// Returns whether so many peers are missing, or were within `memory`, that the fault may be ours: at least
+    /// 10, and more than half. When such a fault heals, those who are heard first must not be the doom of the
+    /// others.
+    pub fn is_doubtful(&self, now: Instant, memory: Duration) -> bool {
         let missing = self.missing.load(Relaxed);
-        missing >= MASS_MIN && missing > self.watched.load(Relaxed) / 2
+        let doubtful = missing >= MASS_MIN && missing > self.watched.load(Relaxed) / 2;
+        let mut doubtful_at = self.doubtful_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubtful {
+            *doubtful_at = Some(now);
+        }
+        doubtful_at.is_some_and(|at| now.saturating_duration_since(at) <= memory)
     }
 
     /// Adds a peer; it leaves when the returned value is dropped.
@@ -134,21 +143,28 @@ impl Drop for Member {
 mod tests {
     use super::*;
 
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
     #[test]
     fn a_crowd_is_doubtful_when_most_of_it_is_missing_and_not_for_a_few() {
+        let (start, memory) = (origin(), Duration::from_secs(5));
         let crowd = Arc::new(Crowd::default());
         let mut members: Vec<Member> = (0..20).map(|_| crowd.join()).collect();
         for member in &mut members[..10] {
             member.set_missing(true);
             member.set_missing(true);
         }
-        assert!(!crowd.is_doubtful(), "just half");
+        assert!(!crowd.is_doubtful(start, memory), "just half");
         members[10].set_missing(true);
-        assert!(crowd.is_doubtful());
+        assert!(crowd.is_doubtful(start, memory));
         members.truncate(11);
-        assert!(crowd.is_doubtful(), "the living leave");
+        assert!(crowd.is_doubtful(start, memory), "the living leave");
         members.truncate(9);
-        assert!(!crowd.is_doubtful(), "all are missing, but they are few");
+        assert!(crowd.is_doubtful(start + memory, memory), "it was only just now");
+        assert!(!crowd.is_doubtful(start + memory * 2, memory), "all are missing, but they are few");
         drop(members);
         assert_eq!((crowd.watched.load(Relaxed), crowd.missing.load(Relaxed)), (0, 0));
     }

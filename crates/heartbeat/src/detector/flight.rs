@@ -31,7 +31,8 @@ pub(super) struct Flight {
     probe_next: bool,
     /// Bytes written up to the end of the latest probe.
     probe_end: u64,
-    doubts: Doubts,
+    /// Doubts about the stall; a peer that is heard ends its silence and not its stall.
+    pub(super) doubts: Doubts,
 }
 
 impl Flight {
@@ -122,7 +123,7 @@ impl Detector {
             return;
         }
         let late = now - deadline;
-        let verdict_at = self.stall_verdict_at(since);
+        let verdict_at = self.grace_until.max(Some(self.stall_verdict_at(since))).unwrap_or(now);
         if now >= verdict_at {
             self.judge_stall(since, late, now, kernel, mass);
         } else {
@@ -183,20 +184,16 @@ impl Detector {
         } else {
             None
         };
-        let mut doubts = self.flight.doubts;
-        let chance = if doubts.raise_late(late, &self.limits) {
-            Some(late.min(self.limits.verdict_after))
-        } else if cause == Some(Cause::Unreachable) && doubts.raise_mass(mass) {
-            Some(self.limits.verdict_after)
-        } else {
-            None
-        };
-        if let (Some(chance), Some(doubt)) = (chance, doubts.latest) {
-            self.flight.doubts = doubts;
-            self.flight.look_at = Some(now + chance);
-            self.tell(Event::Withheld(doubt));
+        let verdict_after = self.limits.verdict_after;
+        if self.flight.doubts.raise_late(late, &self.limits) {
+            let until = now + late.min(verdict_after);
+            self.flight.look_at = Some(until);
+            self.withhold(self.flight.doubts, until);
+        } else if cause == Some(Cause::Unreachable) && self.doubts.raise_mass(mass) {
+            self.flight.look_at = Some(now + verdict_after);
+            self.withhold(self.doubts, now + verdict_after);
         } else if let Some(cause) = cause {
-            let verdict = self.verdict(cause, self.probes_unanswered(), doubts, late, now, kernel);
+            let verdict = self.verdict(cause, self.probes_unanswered(), late, now, kernel);
             self.condemn(verdict);
         } else {
             let until = since + self.limits.write_stall_after;

@@ -101,6 +101,10 @@ pub struct Detector {
     /// We do not read this peer, so its silence says nothing.
     resting_since: Option<Instant>,
     flight: Flight,
+    /// Doubts raised within the present silence.
+    doubts: Doubts,
+    /// No verdict falls before then: the chance that a doubt gives.
+    grace_until: Option<Instant>,
     /// Silences with unanswered probes that ended without a pong, in a row.
     ignored: u8,
     /// The kernel that acknowledges what we write is not the peer's but that of a proxy in between.
@@ -139,6 +143,8 @@ impl Detector {
             silent_since: now,
             resting_since: None,
             flight: Flight::default(),
+            doubts: Doubts::default(),
+            grace_until: None,
             ignored: 0,
             behind_proxy: false,
             events: [None, None],
@@ -165,13 +171,14 @@ impl Detector {
                 if probing.suspected {
                     self.tell(Event::Recovered);
                 }
-                if let Some(doubt) = probing.doubts.latest {
-                    self.tell(Event::Spared(doubt));
-                }
                 self.start_silence(now);
             }
             Phase::Dead => {}
         }
+        if let Some(doubt) = std::mem::take(&mut self.doubts).latest.filter(|_| self.phase != Phase::Dead) {
+            self.tell(Event::Spared(doubt));
+        }
+        self.grace_until = None;
     }
 
     /// Takes a pong; its bytes were told to [`handle_bytes`](Detector::handle_bytes) as well.
@@ -194,8 +201,7 @@ impl Detector {
     pub fn handle_socket_timeout(&mut self, now: Instant) {
         if self.phase != Phase::Dead {
             let probes = self.probes_unanswered();
-            let verdict =
-                self.verdict(Cause::Unreachable, probes, Doubts::default(), Duration::ZERO, now, None);
+            let verdict = self.verdict(Cause::Unreachable, probes, Duration::ZERO, now, None);
             self.condemn(Verdict { evidence: vec![Evidence::SocketTimeout], ..verdict });
         }
     }
@@ -335,6 +341,14 @@ impl Detector {
         }
     }
 
+    /// Puts verdicts off until then, for the doubt just raised.
+    fn withhold(&mut self, doubts: Doubts, until: Instant) {
+        self.grace_until = Some(until);
+        if let Some(doubt) = doubts.latest {
+            self.tell(Event::Withheld(doubt));
+        }
+    }
+
     fn condemn(&mut self, verdict: Verdict) {
         self.phase = Phase::Dead;
         self.tell(Event::Dead(Box::new(verdict)));
@@ -344,11 +358,11 @@ impl Detector {
         &self,
         cause: Cause,
         probes: u32,
-        doubts: Doubts,
         late: Duration,
         now: Instant,
         kernel: Option<KernelView>,
     ) -> Verdict {
+        let stall = self.flight.doubts;
         let stalled_for = self.flight.waiting_for(now).filter(|_| cause == Cause::WriteStalled);
         Verdict {
             cause,
@@ -360,8 +374,8 @@ impl Detector {
             kernel,
             behind_proxy: self.behind_proxy,
             timer_lag: late,
-            withheld: doubts.withheld(),
-            doubt: doubts.latest,
+            withheld: self.doubts.withheld() + stall.withheld(),
+            doubt: self.doubts.latest.or(stall.latest),
             round_trip: self.round_trip.smoothed(),
         }
     }

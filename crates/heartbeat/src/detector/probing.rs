@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use pulsegate_core::Cause;
 
 use super::{Detector, Event, Phase, PongHabit, ProbeId};
-use crate::doubt::Doubts;
 use crate::verdict::KernelView;
 
 /// A verdict needs this many unanswered probes.
@@ -20,7 +19,6 @@ pub(super) struct Probing {
     pub(super) gap: Duration,
     pub(super) suspected: bool,
     pub(super) verdict_at: Instant,
-    pub(super) doubts: Doubts,
     /// The peer's kernel has acknowledged everything, the probes included.
     pub(super) acknowledged: bool,
     /// Bytes that went before the first of these probes.
@@ -35,7 +33,6 @@ pub(super) struct Due {
     pub(super) look_at: Instant,
     /// From here on bytes were in flight, and no acknowledgement came.
     pub(super) in_flight_since: Option<Instant>,
-    pub(super) doubts: Doubts,
 }
 
 impl Detector {
@@ -50,7 +47,7 @@ impl Detector {
     pub fn poll_probe(&mut self, now: Instant, ahead: usize) -> Option<ProbeId> {
         match self.phase {
             _ if self.resting_since.is_some() => None,
-            Phase::Due(due) => {
+            Phase::Due(_) => {
                 let gap = self.timeout();
                 self.phase = Phase::Probing(Probing {
                     since: now,
@@ -59,7 +56,6 @@ impl Detector {
                     gap,
                     suspected: false,
                     verdict_at: now + self.limits.verdict_after,
-                    doubts: due.doubts,
                     acknowledged: false,
                     position: self.flight.written + ahead as u64,
                     delivered: None,
@@ -82,7 +78,7 @@ impl Detector {
 
     pub(super) fn start_due(&mut self, now: Instant) {
         let look_at = now + self.limits.verdict_after / 8;
-        self.phase = Phase::Due(Due { look_at, in_flight_since: None, doubts: Doubts::default() });
+        self.phase = Phase::Due(Due { look_at, in_flight_since: None });
     }
 
     /// Looks whether bytes stay unacknowledged from one look to the next, for as long as a verdict takes.
@@ -99,14 +95,16 @@ impl Detector {
             .filter(|_| late <= self.limits.lateness_max());
         due.in_flight_since = since.or(in_flight.map(|_| now));
         due.look_at = due.in_flight_since.map_or(now + step, |since| (since + step * 7).max(now + step));
-        if since.is_some_and(|since| now - since >= step * 7) {
-            if !due.doubts.raise_mass(mass) {
-                let verdict = self.verdict(Cause::Unreachable, 0, due.doubts, late, now, kernel);
+        if let Some(until) = self.grace_until.filter(|&until| now < until) {
+            due.look_at = until;
+        } else if since.is_some_and(|since| now - since >= step * 7) {
+            if !self.doubts.raise_mass(mass) {
+                let verdict = self.verdict(Cause::Unreachable, 0, late, now, kernel);
                 self.condemn(verdict);
                 return;
             }
             due.look_at = now + self.limits.verdict_after;
-            self.tell(Event::Withheld(crate::Doubt::MassSuspicion));
+            self.withhold(self.doubts, due.look_at);
         }
         self.phase = Phase::Due(due);
     }
@@ -134,20 +132,24 @@ impl Detector {
         if now < probing.verdict_at {
             return;
         }
+        if let Some(until) = self.grace_until.filter(|&until| now < until) {
+            self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
+            return;
+        }
         let late = now - probing.verdict_at;
-        if probing.doubts.raise_late(late, &self.limits) {
+        if self.doubts.raise_late(late, &self.limits) {
             // We slept, so the peer may have answered into a void: it gets back the time we lost.
             let chance = late.max(self.timeout() * 2).min(self.limits.verdict_after);
-            self.withhold(probing, now + chance);
+            self.withhold_probing(probing, now + chance);
             return;
         }
         match self.judge(probing, before, now, kernel) {
-            Judgement::Dead(Cause::Unreachable) if probing.doubts.raise_mass(mass) => {
+            Judgement::Dead(Cause::Unreachable) if self.doubts.raise_mass(mass) => {
                 // A kernel that was cut off asks again at growing intervals: as late as twice the outage.
-                self.withhold(probing, now + self.limits.verdict_after);
+                self.withhold_probing(probing, now + self.limits.verdict_after);
             }
             Judgement::Dead(cause) => {
-                let verdict = self.verdict(cause, probing.count, probing.doubts, late, now, kernel);
+                let verdict = self.verdict(cause, probing.count, late, now, kernel);
                 self.condemn(verdict);
             }
             Judgement::Wait(until) => {
@@ -157,11 +159,9 @@ impl Detector {
     }
 
     /// Puts the verdict off for the doubt just raised, and probes again at once.
-    fn withhold(&mut self, probing: Probing, verdict_at: Instant) {
+    fn withhold_probing(&mut self, probing: Probing, verdict_at: Instant) {
         self.phase = Phase::Probing(Probing { verdict_at, next_at: None, ..probing });
-        if let Some(doubt) = probing.doubts.latest {
-            self.tell(Event::Withheld(doubt));
-        }
+        self.withhold(self.doubts, verdict_at);
     }
 
     fn judge(

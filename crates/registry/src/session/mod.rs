@@ -236,7 +236,8 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant, kernel: [Option<KernelView>; 2]) {
         for leg in Leg::BOTH {
             if self.closing.is_none() {
-                let mass = self.members[leg.index()].crowd().is_doubtful();
+                let mass =
+                    self.members[leg.index()].crowd().is_doubtful(now, self.limits.client.verdict_after);
                 self.detectors[leg.index()].handle_timeout(now, kernel[leg.index()], mass);
                 self.collect(leg, now);
             }

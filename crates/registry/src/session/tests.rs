@@ -273,7 +273,7 @@ fn a_mass_of_missing_clients_is_doubted_once_and_those_who_left_do_not_count() {
         sessions.iter_mut().for_each(|session| while session.poll_order(Leg::App).is_some() {});
     }
     assert!(withheld >= 10 && died[0] > 10 * SECOND, "{withheld} {died:?}");
-    assert!(!crowds[0].is_doubtful(), "nobody judges the dead any more");
+    assert!(!crowds[0].is_doubtful(at + 60 * SECOND, SECOND), "nobody judges the dead any more");
 }
 
 #[test]
@@ -300,11 +300,13 @@ fn a_session_that_ends_leaves_both_crowds_at_once() {
             }
         }
     }
-    assert!(crowds[0].is_doubtful() && crowds[1].is_doubtful());
+    let later = now + 8 * SECOND;
+    assert!(crowds[0].is_doubtful(later, SECOND) && crowds[1].is_doubtful(later, SECOND));
     for session in &mut sessions {
         session.handle_end(EndReason::Kicked, CloseFrame::new(1008, ""), now + 8 * SECOND);
         session.handle_reading(Leg::App, true, now + 9 * SECOND);
         session.handle_timeout(now + 9 * SECOND, [Some(gone); 2]);
     }
-    assert!(!crowds[0].is_doubtful() && !crowds[1].is_doubtful());
+    let later = now + 60 * SECOND;
+    assert!(!crowds[0].is_doubtful(later, SECOND) && !crowds[1].is_doubtful(later, SECOND));
 }
