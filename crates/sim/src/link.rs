@@ -102,7 +102,7 @@ pub(crate) struct Pipe {
     /// Where the last item that was read ends.
     item_end: u64,
     window: u64,
-    rto: Time,
+    pub(crate) rto: Time,
     gap: Time,
     gap_max: Time,
     linear: bool,

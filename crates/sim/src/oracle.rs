@@ -6,7 +6,6 @@ use pulsegate_registry::{Ending, Note};
 
 use crate::link::Way;
 use crate::own::Own;
-use crate::peer::Kind;
 use crate::plan::{Plan, micros};
 use crate::world::{Leg, Seat, Tally};
 use crate::{MS, NEVER, SECOND, Time};
@@ -38,6 +37,8 @@ pub(crate) struct Truth {
     /// Within this silence.
     withheld: u32,
     withheld_mass: u32,
+    /// When verdicts were withheld.
+    withheld_at: Vec<Time>,
     dead: bool,
 }
 
@@ -55,6 +56,7 @@ impl Truth {
             withheld_open: 0,
             withheld: 0,
             withheld_mass: 0,
+            withheld_at: Vec::new(),
             dead: false,
         }
     }
@@ -180,6 +182,7 @@ impl Oracle {
                 self.tally.count(format!("withheld {}", doubt.as_str()));
                 truth.withheld_open += 1;
                 truth.withheld += 1;
+                truth.withheld_at.push(now);
                 truth.withheld_mass += u32::from(*doubt == Doubt::MassSuspicion);
                 let late = own.lateness + own.halted(now.saturating_sub(60 * SECOND), now);
                 if *doubt == Doubt::MassSuspicion && watched < 10 {
@@ -239,7 +242,10 @@ impl Oracle {
                     wrong = Some("dead, but it is alive, answers, and nothing is lost");
                 } else if verdict.cause == Cause::Frozen && is_gone(leg, limits, now) {
                     wrong = Some("frozen, but its host is gone");
-                } else if verdict.cause == Cause::Unreachable && acknowledges(leg) && own.deaf(0, now) == 0 {
+                } else if verdict.cause == Cause::Unreachable
+                    && acknowledges(leg, limits)
+                    && own.deaf(0, now) == 0
+                {
                     wrong = Some("unreachable, but its kernel acknowledges");
                 } else if verdict.cause == Cause::Unreachable
                     && truth.withheld_mass == 0
@@ -249,7 +255,9 @@ impl Oracle {
                 }
             }
             Cause::WriteStalled => {
-                let patience = after.min(micros(limits.write_stall_after));
+                // Where the kernel can't tell, the first look finds that out, and counts from the first write.
+                let blind = if leg.has_view { 0 } else { LOOK };
+                let patience = after.min(micros(limits.write_stall_after)).saturating_sub(blind);
                 let stuck = leg.out().stuck_since.filter(|_| leg.has_view).unwrap_or(truth.taken_at);
                 if since(stuck) + ROUNDING < patience {
                     wrong = Some("write stalled, but the peer took bytes");
@@ -276,12 +284,12 @@ impl Oracle {
                 + Time::from(truth.withheld) * micros(limits.verdict_after)
                 + ROUNDING;
             let since = |time: Time| own.clock(now).saturating_sub(own.clock(time));
-            if let Some(stuck) = leg.out().stuck_since {
-                // Where the kernel can't tell, the socket's word counts, and only while bytes wait outside it.
-                let stuck = if leg.has_view { Some(stuck) } else { None };
-                let patience =
-                    micros(limits.write_stall_after) + 2 * LOOK + own.halted(stuck.unwrap_or(0), now);
-                if stuck.is_some_and(|stuck| since(stuck) > patience + extra) {
+            // Where the kernel can't tell, the socket's word counts, and it takes bytes as it likes.
+            if let Some(stuck) = leg.out().stuck_since.filter(|_| leg.has_view) {
+                let doubts = truth.withheld_at.iter().filter(|&&at| at >= stuck).count() as Time;
+                let patience = micros(limits.write_stall_after) + 2 * LOOK;
+                let more = own.halted(stuck, now) + doubts * micros(limits.verdict_after);
+                if since(stuck) > patience + more + extra {
                     self.fail(now, number, side, "it takes no bytes, and lives on");
                 }
             }
@@ -338,23 +346,30 @@ fn bound(leg: &Leg, limits: &Limits, heard: Time, own: &Own) -> Time {
 
 /// Nothing is the matter with this peer and its path.
 fn is_healthy(leg: &Leg, limits: &Limits, now: Time) -> bool {
-    let slowest = 2 * leg.path.delay + 80 * leg.path.jitter + leg.peer.think;
     leg.peer.kind.answers_all()
         && leg.peer.stops_at > now
         && leg.path.is_clean()
-        && slowest < micros(limits.verdict_after) / 4
+        && is_quick(leg, limits)
         && leg.truth.paused_since.is_none()
 }
 
 /// Nothing passes either way, since before the silence could have been probed.
 fn is_gone(leg: &Leg, limits: &Limits, now: Time) -> bool {
     let probed = leg.truth.probes.map_or(now, |probes| probes.0);
-    leg.path.dead_from() < probed.saturating_sub(micros(limits.verdict_after) / 4)
+    // One whose retransmission is not due yet can't know.
+    leg.out().rto < micros(limits.verdict_after) / 4
+        && leg.path.dead_from() < probed.saturating_sub(micros(limits.verdict_after) / 4)
+}
+
+/// Round trip and answer never take long, however unlucky.
+fn is_quick(leg: &Leg, limits: &Limits) -> bool {
+    let slowest = 2 * leg.path.delay + 80 * leg.path.jitter + leg.peer.think;
+    slowest < micros(limits.verdict_after) / 4
 }
 
 /// Its kernel gets and acknowledges everything.
-fn acknowledges(leg: &Leg) -> bool {
-    leg.has_view && leg.path.is_clean() && leg.path.delay < 100 * MS && leg.peer.kind != Kind::HostGone
+fn acknowledges(leg: &Leg, limits: &Limits) -> bool {
+    leg.has_view && leg.path.is_clean() && is_quick(leg, limits)
 }
 
 /// At least ten suspects, more than half of all, are cut off as far as one can know.

@@ -25,7 +25,6 @@ pub(crate) struct Leg {
     pub(crate) path: Path,
     pub(crate) pipes: [Pipe; 2],
     pub(crate) has_view: bool,
-    pub(crate) balancer: bool,
     /// Our read opened a window that was shut.
     pub(crate) opens: bool,
     pub(crate) truth: Truth,
@@ -204,7 +203,6 @@ impl World {
             path: plan.path.clone(),
             pipes,
             has_view: plan.has_view,
-            balancer: plan.balancer,
             opens: false,
             truth: Truth::new(plan.opens_at),
             rto_armed: [NEVER; 2],
