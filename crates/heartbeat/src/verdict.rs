@@ -99,7 +99,7 @@ pub struct Verdict {
     /// Whether the kernel on the other end is that of a proxy in between, so that it says nothing of the
     /// peer's own.
     pub behind_proxy: bool,
-    /// How late our own timer ran.
+    /// How late our own timers ran: that of the first probe, or that of the verdict if it was later.
     #[serde(rename = "timer_lag_seconds", serialize_with = "seconds")]
     pub timer_lag: Duration,
     /// How often the verdict had been withheld.

@@ -131,7 +131,7 @@ impl Detector {
             // Nothing of what we wrote arrives, and our kernel asked again in vain: the interval need not pass.
             let lost = kernel.is_some_and(|kernel| kernel.is_path_dead(self.look_every() / 2));
             if lost && matches!(self.phase, Phase::Quiet { .. }) {
-                self.start_due(now);
+                self.start_due(now, late);
             }
         }
     }

@@ -251,7 +251,7 @@ impl Detector {
     pub fn handle_timeout(&mut self, now: Instant, kernel: Option<KernelView>, mass: bool) {
         if self.resting_since.is_none() {
             match self.phase {
-                Phase::Quiet { probe_at } if now >= probe_at => self.start_due(now),
+                Phase::Quiet { probe_at } if now >= probe_at => self.start_due(now, now - probe_at),
                 Phase::Due(due) => self.handle_due(due, now, kernel, mass),
                 Phase::Probing(probing) => self.handle_probing(probing, now, kernel, mass),
                 Phase::Quiet { .. } | Phase::Dead => {}
@@ -284,11 +284,9 @@ impl Detector {
         matches!(self.phase, Phase::Probing(Probing { suspected: true, .. }))
     }
 
-    /// Returns whether the peer is a suspect of whom nothing at all is known to live: not one that never
-    /// answers pings, nor one whose kernel acknowledged the probe.
+    /// Returns whether the peer is a suspect that used to answer, or never had to.
     pub fn is_missing(&self) -> bool {
-        matches!(self.phase, Phase::Probing(Probing { suspected: true, acknowledged: false, .. }))
-            && self.habit != PongHabit::Never
+        self.is_suspect() && self.habit != PongHabit::Never
     }
 
     /// Returns when the last byte came.

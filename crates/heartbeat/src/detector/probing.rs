@@ -19,8 +19,8 @@ pub(super) struct Probing {
     pub(super) gap: Duration,
     pub(super) suspected: bool,
     pub(super) verdict_at: Instant,
-    /// The peer's kernel has acknowledged everything, the probes included.
-    pub(super) acknowledged: bool,
+    /// How late the timer of the first probe ran.
+    pub(super) late: Duration,
     /// Bytes that went before the first of these probes.
     pub(super) position: u64,
     /// How many bytes the peer's kernel had taken at the last look.
@@ -33,6 +33,8 @@ pub(super) struct Due {
     pub(super) look_at: Instant,
     /// From here on bytes were in flight, and no acknowledgement came.
     pub(super) in_flight_since: Option<Instant>,
+    /// How late its timer ran.
+    pub(super) late: Duration,
 }
 
 impl Detector {
@@ -47,7 +49,7 @@ impl Detector {
     pub fn poll_probe(&mut self, now: Instant, ahead: usize) -> Option<ProbeId> {
         match self.phase {
             _ if self.resting_since.is_some() => None,
-            Phase::Due(_) => {
+            Phase::Due(due) => {
                 let gap = self.timeout();
                 self.phase = Phase::Probing(Probing {
                     since: now,
@@ -56,7 +58,7 @@ impl Detector {
                     gap,
                     suspected: false,
                     verdict_at: now + self.limits.verdict_after,
-                    acknowledged: false,
+                    late: due.late,
                     position: self.flight.written + ahead as u64,
                     delivered: None,
                 });
@@ -76,9 +78,9 @@ impl Detector {
         }
     }
 
-    pub(super) fn start_due(&mut self, now: Instant) {
+    pub(super) fn start_due(&mut self, now: Instant, late: Duration) {
         let look_at = now + self.limits.verdict_after / 8;
-        self.phase = Phase::Due(Due { look_at, in_flight_since: None });
+        self.phase = Phase::Due(Due { look_at, in_flight_since: None, late });
     }
 
     /// Looks whether bytes stay unacknowledged from one look to the next, for as long as a verdict takes.
@@ -99,7 +101,7 @@ impl Detector {
             due.look_at = until;
         } else if since.is_some_and(|since| now - since >= step * 7) {
             if !self.doubts.raise_mass(mass) {
-                let verdict = self.verdict(Cause::Unreachable, 0, late, now, kernel);
+                let verdict = self.verdict(Cause::Unreachable, 0, late.max(due.late), now, kernel);
                 self.condemn(verdict);
                 return;
             }
@@ -118,9 +120,6 @@ impl Detector {
     ) {
         let before = probing.delivered;
         probing.delivered = kernel.map(|kernel| self.flight.delivered(kernel)).or(before);
-        if let Some(kernel) = kernel {
-            probing.acknowledged = kernel.unacked_bytes == 0;
-        }
         if probing.next_at.is_some_and(|at| now >= at) {
             probing.next_at = None;
             if !probing.suspected {
@@ -144,18 +143,23 @@ impl Detector {
             return;
         }
         match self.judge(probing, before, now, kernel) {
-            Judgement::Dead(Cause::Unreachable) if self.doubts.raise_mass(mass) => {
+            Judgement::Dead(cause) if self.is_hasty(cause) && self.doubts.raise_mass(mass) => {
                 // A kernel that was cut off asks again at growing intervals: as late as twice the outage.
                 self.withhold_probing(probing, now + self.limits.verdict_after);
             }
             Judgement::Dead(cause) => {
-                let verdict = self.verdict(cause, probing.count, late, now, kernel);
+                let verdict = self.verdict(cause, probing.count, late.max(probing.late), now, kernel);
                 self.condemn(verdict);
             }
             Judgement::Wait(until) => {
                 self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
             }
         }
+    }
+
+    /// A frozen process that has a longer limit of its own has had its chance when that is over.
+    fn is_hasty(&self, cause: Cause) -> bool {
+        cause == Cause::Unreachable || self.limits.frozen_after <= self.limits.bound()
     }
 
     /// Puts the verdict off for the doubt just raised, and probes again at once.

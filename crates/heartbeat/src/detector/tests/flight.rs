@@ -144,6 +144,13 @@ fn a_mass_of_suspects_gives_a_fair_chance_and_then_the_verdict() {
     assert_eq!((verdict.withheld, verdict.doubt), (1, Some(Doubt::MassSuspicion)));
     assert!(at > BALANCED.bound() && at <= BALANCED.bound() + BALANCED.verdict_after, "{at:?}");
 
+    // Behind a balancer everybody looks frozen: the same.
+    let mut run = Run::new(BALANCED, 44);
+    run.mass = true;
+    run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
+    let (_, verdict) = run.verdict().expect("a verdict");
+    assert_eq!((verdict.cause, verdict.doubt), (Cause::Frozen, Some(Doubt::MassSuspicion)));
+
     // A local fault that heals within the chance kills nobody.
     let mut run = Run::new(BALANCED, 36);
     run.mass = true;
@@ -161,11 +168,9 @@ fn a_mass_of_suspects_gives_a_fair_chance_and_then_the_verdict() {
 }
 
 #[test]
-fn a_mass_is_no_excuse_for_a_frozen_process() {
+fn a_frozen_process_with_a_limit_of_its_own_gets_no_second_chance() {
     let mut run = Run::new(BALANCED_APP, 37);
     run.mass = true;
-    run.until(ms(20_000), &mut |_| None, &|_| Some(ALIVE));
-    assert!(run.detector.is_suspect() && !run.detector.is_missing(), "its kernel has everything");
     run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
     let (at, verdict) = run.verdict().expect("a verdict");
     assert_eq!((at, verdict.cause, verdict.withheld), (ms(30_000), Cause::Frozen, 0));
@@ -307,4 +312,14 @@ fn a_peer_that_is_heard_all_the_time_is_never_called_unreachable() {
         });
     }
     assert_eq!(run.verdict().expect("a verdict").1.cause, Cause::WriteStalled);
+}
+
+#[test]
+fn the_proof_tells_of_a_probe_that_was_late() {
+    let mut run = Run::new(BALANCED, 55);
+    run.lag = ms(80);
+    run.until(ms(6_000), &mut |_| None, &path_dead_since(Duration::ZERO));
+    run.lag = Duration::ZERO;
+    run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
+    assert_eq!(run.verdict().expect("a verdict").1.timer_lag, ms(80));
 }
