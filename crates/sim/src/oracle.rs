@@ -63,7 +63,8 @@ impl Truth {
 
     /// A probe was put, behind `unacked` bytes that are on their way.
     pub(crate) fn note_probe(&mut self, unacked: u64, now: Time) {
-        self.queued |= unacked > SMALL;
+        // What the first of a silence has before it; the others have the first before them.
+        self.queued |= unacked > if self.probes.is_none() { 0 } else { SMALL };
         let first = self.probes.map_or(now, |probes| probes.0);
         self.probes = Some((first, now));
     }
