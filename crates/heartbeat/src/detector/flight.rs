@@ -46,6 +46,17 @@ impl Flight {
         self.waiting_since.map(|since| now.saturating_duration_since(since))
     }
 
+    /// Takes note of what the kernel says; returns whether the peer's has taken more than at the last look.
+    pub(super) fn observe(&mut self, kernel: KernelView, now: Instant) -> bool {
+        let delivered = self.delivered(kernel);
+        let moved = delivered > self.delivered;
+        self.delivered = delivered;
+        if moved && self.waiting_since.is_some() {
+            self.waiting_since = Some(now);
+        }
+        moved
+    }
+
     /// Takes note that the next bytes written are a probe.
     pub(super) fn expect_probe(&mut self) {
         self.probe_next = true;
@@ -107,21 +118,21 @@ impl Detector {
     /// Looks whether what was written arrives. `mass`: most peers are missing.
     pub(super) fn handle_flight(&mut self, now: Instant, kernel: Option<KernelView>, mass: bool) {
         let Some(deadline) = self.flight_deadline().filter(|&deadline| now >= deadline) else { return };
-        let Some(since) = self.flight.waiting_since else { return };
-        let flight = &mut self.flight;
-        flight.blind = kernel.is_none();
         if let Some(kernel) = kernel {
-            let delivered = flight.delivered(kernel);
-            let moved = delivered > flight.delivered;
-            flight.delivered = delivered;
-            if moved || kernel.unacked_bytes == 0 {
+            self.flight.blind = false;
+            if self.flight.observe(kernel, now) || kernel.unacked_bytes == 0 {
                 self.note_progress(now, kernel.unacked_bytes);
                 return;
             }
-        } else if !flight.socket_full {
-            flight.land();
+        } else if !self.flight.socket_full {
+            self.flight.blind = true;
+            self.flight.land();
             return;
+        } else if !std::mem::replace(&mut self.flight.blind, true) {
+            // Until now its taking bytes was not told: the stall counts from here.
+            self.flight.waiting_since = Some(now);
         }
+        let Some(since) = self.flight.waiting_since else { return };
         let late = now - deadline;
         let verdict_at = self.grace_until.max(Some(self.stall_verdict_at(since))).unwrap_or(now);
         if now >= verdict_at {

@@ -119,7 +119,10 @@ impl Detector {
         mass: bool,
     ) {
         let before = probing.delivered;
-        probing.delivered = kernel.map(|kernel| self.flight.delivered(kernel)).or(before);
+        if let Some(kernel) = kernel {
+            self.flight.observe(kernel, now);
+            probing.delivered = Some(self.flight.delivered(kernel));
+        }
         if probing.next_at.is_some_and(|at| now >= at) {
             probing.next_at = None;
             if !probing.suspected {
@@ -180,7 +183,8 @@ impl Detector {
         let queued = probing.delivered.is_some_and(|delivered| delivered <= probing.position);
         let moving = delivered_before.is_some() && probing.delivered > delivered_before;
         // What the peer sends again, since it does not hear us either, carries an acknowledgement of nothing new.
-        let unheard = queued && !moving && kernel.is_some_and(|kernel| kernel.is_path_dead(Duration::ZERO));
+        let stuck = self.flight.waiting_for(now).is_some_and(|time| time >= verdict_after);
+        let unheard = queued && stuck && kernel.is_some_and(|kernel| kernel.is_path_dead(Duration::ZERO));
         if unheard || kernel.is_some_and(|kernel| kernel.is_path_dead(probed_for.min(verdict_after))) {
             return Judgement::Dead(Cause::Unreachable);
         }

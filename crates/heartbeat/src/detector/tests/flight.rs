@@ -294,6 +294,7 @@ fn doubts_about_a_stalled_write_are_raised_and_settled() {
 fn an_app_that_does_not_hear_us_is_unreachable_and_not_frozen() {
     let mut run = Run::new(BALANCED_APP, 53);
     let deaf = |_| Some(KernelView { unacked_bytes: 42, retransmits: 3, since_last_ack: ms(1_500) });
+    run.detector.handle_written(42, run.now);
     run.until(ms(100_000), &mut |_| None, &deaf);
     let (at, verdict) = run.verdict().expect("a verdict");
     assert_eq!(verdict.cause, Cause::Unreachable);
@@ -322,4 +323,38 @@ fn the_proof_tells_of_a_probe_that_was_late() {
     run.lag = Duration::ZERO;
     run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
     assert_eq!(run.verdict().expect("a verdict").1.timer_lag, ms(80));
+}
+
+/// On a line that jitters, one timeout of a retransmission between two close looks proves nothing.
+#[test]
+fn a_peer_whose_kernel_took_bytes_a_moment_ago_is_not_unreachable() {
+    let mut run = Run::new(BALANCED_APP, 56);
+    run.detector.handle_written(1_000_000, run.now);
+    // 1000 bytes every two seconds, and a retransmission before each.
+    let jitters = |at: Duration| {
+        let taken = at.as_millis() as u64 / 2_000 * 1_000;
+        Some(KernelView {
+            unacked_bytes: 1_000_000 - taken,
+            retransmits: 1,
+            since_last_ack: ms(at.as_millis() as u64 % 2_000),
+        })
+    };
+    run.until(ms(40_000), &mut |_| None, &jitters);
+    assert!(run.verdict().is_none_or(|(_, verdict)| verdict.cause != Cause::Unreachable), "{:?}", run.events);
+}
+
+/// The socket took bytes until just before it was full; only then it turns out that the kernel can't tell.
+#[test]
+fn where_the_kernel_tells_nothing_the_first_stall_has_its_whole_time_too() {
+    let mut run = Run::new(BALANCED, 57);
+    for tick in 0..9 {
+        run.detector.handle_written(1_000, run.start + ms(tick * 100));
+    }
+    run.now = run.start + ms(900);
+    run.detector.handle_write_blocked(run.now);
+    for tick in 10..200 {
+        run.until(ms(tick * 100), &mut |_| None, &|_| None);
+        run.detector.handle_bytes(run.now);
+    }
+    assert!(run.verdict().expect("a verdict").0 >= ms(900) + BALANCED.write_stall_after);
 }
