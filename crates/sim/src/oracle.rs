@@ -249,6 +249,12 @@ impl Oracle {
                 {
                     wrong = Some("unreachable, but its kernel acknowledges");
                 } else if verdict.cause == Cause::Unreachable
+                    && leg.has_view
+                    && !unheard_by_kernel
+                    && leg.out().stuck_since.is_none_or(|stuck| since(stuck) + ROUNDING < after)
+                {
+                    wrong = Some("unreachable, but its kernel took bytes within verdict_after");
+                } else if verdict.cause == Cause::Unreachable
                     && truth.withheld_mass == 0
                     && is_mass(seats, side, now)
                 {
@@ -256,9 +262,7 @@ impl Oracle {
                 }
             }
             Cause::WriteStalled => {
-                // Where the kernel can't tell, the first look finds that out, and counts from the first write.
-                let blind = if leg.has_view { 0 } else { LOOK };
-                let patience = after.min(micros(limits.write_stall_after)).saturating_sub(blind);
+                let patience = after.min(micros(limits.write_stall_after));
                 let stuck = leg.out().stuck_since.filter(|_| leg.has_view).unwrap_or(truth.taken_at);
                 if since(stuck) + ROUNDING < patience {
                     wrong = Some("write stalled, but the peer took bytes");
