@@ -74,7 +74,7 @@ fn draw_legend(area: &Area<'_>, report: &Report) -> Result<(), Fault> {
     for family in Family::ALL {
         draw_mark(area, family, (x, 52), true)?;
         area.draw(&Text::new(family.title(), (x + 12, 45), text.clone()))?;
-        x += 40 + 7 * i32::try_from(family.title().len()).unwrap_or(0);
+        x += 40 + 7 * width(family.title());
     }
     let none = format!("hollow, shaded: none seen in {} h", report.hours);
     area.draw(&Text::new(none, (x, 45), text))
@@ -108,12 +108,29 @@ fn draw_panel(root: &Area<'_>, area: &Area<'_>, network: &NetworkReport, hours: 
     }
     for row in &network.rows {
         if let Some(label) = row.label {
-            let (x, y) = place(&chart, row, band_top);
-            let style = ("sans-serif", 13).into_font().color(&colour(row.family));
-            root.draw(&Text::new(label, (x + 7, y - 17), style))?;
+            draw_label(root, row, label, place(&chart, row, band_top))?;
         }
     }
     Ok(())
+}
+
+/// In the band there is room above the mark. Elsewhere the marks lie along a falling line: what is free is below
+/// and left of it, and above and right of it; a thin line leads there.
+fn draw_label(root: &Area<'_>, row: &Row, label: &str, (x, y): (i32, i32)) -> Result<(), Fault> {
+    let style = ("sans-serif", 14).into_font().color(&colour(row.family));
+    if row.false_evictions == 0 {
+        return root.draw(&Text::new(label.to_owned(), (x + 7, y - 18), style));
+    }
+    let (end, text) = match row.family {
+        Family::Pulsegate => ((x - 34, y + 30), (x - 34 - 8 * width(label), y + 27)),
+        Family::FixedTimer | Family::PingTimeout | Family::PhiAccrual => ((x + 44, y - 58), (x + 48, y - 70)),
+    };
+    root.draw(&PathElement::new(vec![(x, y), end], colour(row.family)))?;
+    root.draw(&Text::new(label.to_owned(), text, style))
+}
+
+fn width(text: &str) -> i32 {
+    i32::try_from(text.len()).unwrap_or(0)
 }
 
 /// One eviction in all the hours is the least that can be seen; the band of those without begins below that.
@@ -141,7 +158,7 @@ fn draw_grid(root: &Area<'_>, chart: &mut Panel<'_, '_>, band_top: f64) -> Resul
         chart.draw_series([PathElement::new(vec![(x, Y.0), (x, Y.1)], line)])?;
         let (left, bottom) = chart.backend_coord(&(x, Y.0));
         let label = seconds.to_string();
-        let half = 4 * i32::try_from(label.len()).unwrap_or(0);
+        let half = 4 * width(&label);
         root.draw(&Text::new(label, (left - half, bottom + 6), text.clone()))?;
     }
     let labels = ["0.001", "0.01", "0.1", "1", "10", "100", "1000"];
@@ -149,7 +166,7 @@ fn draw_grid(root: &Area<'_>, chart: &mut Panel<'_, '_>, band_top: f64) -> Resul
         let y = f64::from(power);
         chart.draw_series([PathElement::new(vec![(X.0, y), (X.1, y)], line)])?;
         let (left, middle) = chart.backend_coord(&(X.0, y));
-        let width = 8 * i32::try_from(label.len()).unwrap_or(0);
+        let width = 8 * width(label);
         root.draw(&Text::new(label, (left - width - 4, middle - 7), text.clone()))?;
     }
     let (left, middle) = chart.backend_coord(&(X.0, (band_top + Y.0) / 2.0));
