@@ -1,7 +1,11 @@
-//! Bugs to plant between the driver and the machine: the oracle must catch each.
+//! Bugs to plant between the driver and the machine: the oracle must catch each, and for the right reason.
+
+use clap::ValueEnum;
+
+use crate::complaint::Complaint;
 
 /// A planted bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Bug {
     /// The machine waits an eighth longer than told to.
     BoundLong,
@@ -21,11 +25,17 @@ pub enum Bug {
     NoBackPressure,
     /// Timers are handled before what waits in the sockets is read.
     TimersBeforeReads,
+    /// The kernel's view says that everything was acknowledged just now.
+    BlindView,
+    /// The verdict tells a silence that is a tenth too long.
+    WrongProof,
+    /// Nobody is told that a suspect was heard again.
+    LostNote,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 12] = [
         Bug::BoundLong,
         Bug::BoundShort,
         Bug::MissedReset,
@@ -35,5 +45,24 @@ impl Bug {
         Bug::NoInFlightLook,
         Bug::NoBackPressure,
         Bug::TimersBeforeReads,
+        Bug::BlindView,
+        Bug::WrongProof,
+        Bug::LostNote,
     ];
+
+    /// Returns what the oracle has to complain of: whatever else such a bug disturbs does not count.
+    pub fn complaint(self) -> Complaint {
+        match self {
+            Bug::BoundShort
+            | Bug::MissedReset
+            | Bug::NoLateBrake
+            | Bug::NoCrowdBrake
+            | Bug::NoBackPressure
+            | Bug::TimersBeforeReads => Complaint::Unjust,
+            Bug::BoundLong | Bug::OutboundIsLife | Bug::NoInFlightLook => Complaint::Overdue,
+            Bug::BlindView => Complaint::WrongCause,
+            Bug::WrongProof => Complaint::FalseProof,
+            Bug::LostNote => Complaint::Disorder,
+        }
+    }
 }

@@ -82,7 +82,7 @@ impl Driver {
                 progress |= self.carry_out(side, legs, now);
             }
             while let Some(note) = self.session.poll_note() {
-                notes.push(note);
+                notes.extend(self.distort(note));
             }
             if !progress || self.session.is_finished() {
                 break;
@@ -199,7 +199,29 @@ impl Driver {
             leg.truth.note_read(now.world);
             self.session.handle_bytes(side, now.own);
         }
-        leg.kernel_view(own, now.world)
+        let view = leg.kernel_view(own, now.world)?;
+        Some(match self.bug {
+            Some(Bug::BlindView) => {
+                KernelView { unacked_bytes: 0, retransmits: 0, since_last_ack: Duration::ZERO }
+            }
+            _ => view,
+        })
+    }
+
+    /// Plants the bugs of what is told.
+    fn distort(&self, note: Note) -> Option<Note> {
+        match note {
+            Note::Recovered(_) if self.bug == Some(Bug::LostNote) => None,
+            Note::Dead(side, mut verdict) if self.bug == Some(Bug::WrongProof) => {
+                verdict.silent_for = verdict.silent_for * 11 / 10;
+                Some(Note::Dead(side, verdict))
+            }
+            Note::Suspected(_)
+            | Note::Recovered(_)
+            | Note::Withheld(..)
+            | Note::Spared(..)
+            | Note::Dead(..) => Some(note),
+        }
     }
 
     fn carry_out(&mut self, side: Side, legs: &mut [Leg; 2], now: Now) -> bool {

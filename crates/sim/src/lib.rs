@@ -2,17 +2,22 @@
 //! of peers, TCP connections and our own machine, with an oracle that knows what really happened.
 
 mod bugs;
+mod complaint;
 mod driver;
 mod link;
 mod oracle;
 mod own;
 mod peer;
 mod plan;
+mod queue;
+mod report;
 mod world;
 
 pub use bugs::Bug;
+pub use complaint::{Complaint, Failure};
 pub use peer::Kind;
-pub use world::{Report, Tally, run};
+pub use report::{Report, Tally};
+pub use world::run;
 
 /// Microseconds of world time.
 pub(crate) type Time = u64;

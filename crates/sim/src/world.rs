@@ -1,7 +1,5 @@
 //! The world: an event queue over virtual time.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,8 @@ use crate::oracle::{Oracle, Truth};
 use crate::own::Own;
 use crate::peer::{Kind, Peer};
 use crate::plan::{LegPlan, Plan, plan};
+use crate::queue::{Event, Queue};
+use crate::report::Report;
 use crate::{NEVER, Time};
 
 /// One connection: the peer's process, the path, both kernels, and what the oracle keeps of it.
@@ -70,70 +70,6 @@ pub(crate) struct Seat {
     over: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Wake(usize),
-    Arrive(usize, usize, Way, Segment),
-    Resend(usize, usize, Way),
-    Act(usize, usize),
-}
-
-#[derive(Debug)]
-struct Due(Time, u64, Event);
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
-/// What happened over one seed or many.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// How often, by name.
-    pub counts: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    pub(crate) fn count(&mut self, what: impl Into<String>) {
-        *self.counts.entry(what.into()).or_default() += 1;
-    }
-
-    /// Adds `other`.
-    pub fn add(&mut self, other: &Tally) {
-        for (what, count) in &other.counts {
-            *self.counts.entry(what.clone()).or_default() += count;
-        }
-    }
-
-    /// Returns how often `what` happened.
-    pub fn of(&self, what: &str) -> u64 {
-        self.counts.get(what).copied().unwrap_or(0)
-    }
-}
-
-/// The outcome of one seed.
-#[derive(Debug)]
-pub struct Report {
-    /// What the oracle objects to, if it does.
-    pub failure: Option<String>,
-    /// The world and its events, if asked for.
-    pub story: Vec<String>,
-    /// What happened.
-    pub tally: Tally,
-}
-
 /// Runs the world of `seed`, with `bug` planted; keeps the story if `told`.
 pub fn run(seed: u64, bug: Option<Bug>, told: bool) -> Report {
     let plan = plan(seed);
@@ -144,8 +80,7 @@ pub fn run(seed: u64, bug: Option<Bug>, told: bool) -> Report {
 
 struct World {
     now: Time,
-    queue: BinaryHeap<Reverse<Due>>,
-    sequence: u64,
+    queue: Queue,
     seats: Vec<Seat>,
     own: Own,
     oracle: Oracle,
@@ -157,11 +92,10 @@ impl World {
         let random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         let mut world = World {
             now: 0,
-            queue: BinaryHeap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             seats: Vec::new(),
             own: plan.own.clone(),
-            oracle: Oracle::new(plan, told),
+            oracle: Oracle::new(plan, bug.map(Bug::complaint), told),
             random,
         };
         let machine = plan.limits.map(|limits| match bug {
@@ -186,7 +120,7 @@ impl World {
             world.arm_timer(number, 0);
             for side in 0..2 {
                 let first = world.seats[number].legs[side].peer.next_send;
-                world.push(first, Event::Act(number, side));
+                world.queue.push(first, Event::Act(number, side));
             }
         }
         world
@@ -210,7 +144,7 @@ impl World {
     }
 
     fn run(&mut self, ends_at: Time) {
-        while let Some(Reverse(Due(at, _, event))) = self.queue.pop() {
+        while let Some((at, event)) = self.queue.pop() {
             if at > ends_at || self.oracle.failure.is_some() {
                 break;
             }
@@ -227,19 +161,12 @@ impl World {
         }
     }
 
-    fn push(&mut self, at: Time, event: Event) {
-        if at < NEVER {
-            self.sequence += 1;
-            self.queue.push(Reverse(Due(at, self.sequence, event)));
-        }
-    }
-
     fn arm(&mut self, seat: usize, at: Time) {
         let at = self.own.process_runs_at(at.max(self.now));
         let wake_at = &mut self.seats[seat].wake_at;
         if wake_at.is_none_or(|earlier| at < earlier) {
             *wake_at = Some(at);
-            self.push(at, Event::Wake(seat));
+            self.queue.push(at, Event::Wake(seat));
         }
     }
 
@@ -299,7 +226,7 @@ impl World {
         }
         let due = (pipe.busy_until + travel).max(pipe.last_due + 1);
         pipe.last_due = due;
-        self.push(due, Event::Arrive(seat, side, way, segment));
+        self.queue.push(due, Event::Arrive(seat, side, way, segment));
     }
 
     /// Sends what the sender of `way` may send, and sets its retransmission timer.
@@ -313,7 +240,7 @@ impl World {
             && leg.rto_armed[way as usize] != at
         {
             leg.rto_armed[way as usize] = at;
-            self.push(at, Event::Resend(seat, side, way));
+            self.queue.push(at, Event::Resend(seat, side, way));
         }
     }
 
@@ -349,7 +276,7 @@ impl World {
         } else if fresh && leg.peer.read_at.is_none() && leg.peer.reads(now) {
             let at = now + leg.peer.think;
             leg.peer.read_at = Some(at);
-            self.push(at, Event::Act(seat, side));
+            self.queue.push(at, Event::Act(seat, side));
         }
         self.pump(seat, side, way.back());
         // The socket may take more again.
@@ -375,7 +302,7 @@ impl World {
                 if leg.pipes[Way::Out as usize].waiting() > 0 {
                     let at = now + leg.peer.think.max(1);
                     leg.peer.read_at = Some(at);
-                    self.push(at, Event::Act(seat, side));
+                    self.queue.push(at, Event::Act(seat, side));
                 }
             }
         }
@@ -387,7 +314,7 @@ impl World {
             }
             leg.peer.next_send = now + spread(leg.peer.send_every, &mut self.random);
             let at = leg.peer.next_send;
-            self.push(at, Event::Act(seat, side));
+            self.queue.push(at, Event::Act(seat, side));
         }
         let leg = &mut self.seats[seat].legs[side];
         for (bytes, item) in out {

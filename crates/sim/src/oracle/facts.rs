@@ -1,0 +1,55 @@
+//! What really is the matter with a peer and its path, which the machine can only guess.
+
+use pulsegate_core::Leg as Side;
+use pulsegate_heartbeat::Limits;
+
+use crate::link::Way;
+use crate::plan::micros;
+use crate::world::{Leg, Seat};
+use crate::{NEVER, Time};
+
+/// Nothing is the matter with this peer and its path.
+pub(super) fn is_healthy(leg: &Leg, limits: &Limits, now: Time) -> bool {
+    leg.peer.kind.answers_all()
+        && leg.peer.stops_at > now
+        && leg.path.is_clean()
+        && is_quick(leg, limits)
+        && leg.truth.paused_since.is_none()
+}
+
+/// Nothing passes either way, and nothing of what had left the host before came, since before the silence could
+/// have been probed.
+pub(super) fn is_gone(leg: &Leg, limits: &Limits, now: Time) -> bool {
+    let probed = leg.truth.probes.map_or(now, |probes| probes.0);
+    // A slow path goes on delivering what was sent before the end.
+    let gone_from = leg.path.dead_from().max(leg.out().heard_at);
+    // One whose retransmission is not due yet can't know.
+    leg.out().rto < micros(limits.verdict_after) / 4
+        && gone_from < probed.saturating_sub(micros(limits.verdict_after) / 4)
+}
+
+/// Its kernel gets and acknowledges everything.
+pub(super) fn acknowledges(leg: &Leg, limits: &Limits) -> bool {
+    leg.has_view && leg.path.is_clean() && is_quick(leg, limits)
+}
+
+/// At least ten suspects, more than half of all, are cut off as far as one can know.
+pub(super) fn is_mass(seats: &[Seat], side: Side, now: Time) -> bool {
+    let missing = |seat: &&Seat| {
+        let leg = seat.side(side);
+        let probed = leg.truth.probes.map_or(NEVER, |probes| probes.0);
+        leg.truth.suspected
+            && !leg.truth.dead
+            && !seat.driver.session.is_closing()
+            && leg.peer.kind.answers_all()
+            && (!leg.has_view || leg.path.is_cut(Way::In, now) && leg.out().heard_at < probed)
+    };
+    let count = seats.iter().filter(missing).count();
+    count >= 11 && count > seats.len() / 2 + 1
+}
+
+/// Round trip and answer never take long, however unlucky.
+fn is_quick(leg: &Leg, limits: &Limits) -> bool {
+    let slowest = 2 * leg.path.delay + 80 * leg.path.jitter + leg.peer.think;
+    slowest < micros(limits.verdict_after) / 4
+}
