@@ -6,16 +6,17 @@ use crate::complaint::Complaint;
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
 pub enum Bug {
     /// The machine waits an eighth longer than told to.
     BoundLong,
     /// The machine waits an eighth less than told to.
     BoundShort,
-    /// One read in four is not told as life.
+    /// One read in four is not told as life; what is told of a silence stays true.
     MissedReset,
     /// What we write counts as life of the peer.
     OutboundIsLife,
-    /// The machine takes every timer for punctual.
+    /// The machine takes every timer for punctual; what it tells of a silence stays true.
     NoLateBrake,
     /// No session knows of the others.
     NoCrowdBrake,
@@ -25,7 +26,7 @@ pub enum Bug {
     NoBackPressure,
     /// Timers are handled before what waits in the sockets is read.
     TimersBeforeReads,
-    /// The kernel's view says that everything was acknowledged just now.
+    /// The kernel's view says that an acknowledgement came just now, and that nothing was sent again.
     BlindView,
     /// The verdict tells a silence that is a tenth too long.
     WrongProof,
@@ -50,7 +51,7 @@ impl Bug {
         Bug::LostNote,
     ];
 
-    /// Returns what the oracle has to complain of: whatever else such a bug disturbs does not count.
+    /// Returns what the oracle has to complain of.
     pub fn complaint(self) -> Complaint {
         match self {
             Bug::BoundShort

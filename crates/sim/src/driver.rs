@@ -47,6 +47,8 @@ pub(crate) struct Driver {
     pub(crate) bug: Option<Bug>,
     /// Where virtual time starts.
     base: Instant,
+    /// When bytes of each peer were read, whatever the machine was told of them.
+    heard_at: [Instant; 2],
     random: fastrand::Rng,
 }
 
@@ -58,9 +60,11 @@ pub(crate) struct Now {
 }
 
 impl Driver {
+    /// Drives `session`, which starts when its peers were last heard; virtual time starts at `base`.
     pub(crate) fn new(session: Session, bug: Option<Bug>, base: Instant, seed: u64) -> Driver {
         let random = fastrand::Rng::with_seed(seed);
-        Driver { session, lines: Default::default(), bug, base, random }
+        let heard_at = Side::BOTH.map(|side| session.detector(side).heard_at());
+        Driver { session, lines: Default::default(), bug, base, heard_at, random }
     }
 
     /// Works until nothing more can be done without waiting; what the machine notes goes to `notes`.
@@ -82,7 +86,7 @@ impl Driver {
                 progress |= self.carry_out(side, legs, now);
             }
             while let Some(note) = self.session.poll_note() {
-                notes.extend(self.distort(note));
+                notes.extend(self.distort(note, now));
             }
             if !progress || self.session.is_finished() {
                 break;
@@ -163,6 +167,7 @@ impl Driver {
         }
         leg.opens |= opens;
         leg.truth.note_read(now.world);
+        self.heard_at[side.index()] = now.own;
         if self.bug != Some(Bug::MissedReset) || self.random.u8(..4) != 0 {
             self.session.handle_bytes(side, now.own);
         }
@@ -197,23 +202,26 @@ impl Driver {
         let look = self.bug != Some(Bug::TimersBeforeReads);
         if look && !self.lines[side.index()].paused && leg.inward().waiting() > 0 {
             leg.truth.note_read(now.world);
+            self.heard_at[side.index()] = now.own;
             self.session.handle_bytes(side, now.own);
         }
         let view = leg.kernel_view(own, now.world)?;
         Some(match self.bug {
-            Some(Bug::BlindView) => {
-                KernelView { unacked_bytes: 0, retransmits: 0, since_last_ack: Duration::ZERO }
-            }
+            Some(Bug::BlindView) => KernelView { retransmits: 0, since_last_ack: Duration::ZERO, ..view },
             _ => view,
         })
     }
 
-    /// Plants the bugs of what is told.
-    fn distort(&self, note: Note) -> Option<Note> {
+    /// Plants the bugs of what is told. All others leave the proof true: a machine that errs in when and whom
+    /// has to be caught by what it does, not by what it says of it.
+    fn distort(&self, note: Note, now: Now) -> Option<Note> {
         match note {
             Note::Recovered(_) if self.bug == Some(Bug::LostNote) => None,
-            Note::Dead(side, mut verdict) if self.bug == Some(Bug::WrongProof) => {
-                verdict.silent_for = verdict.silent_for * 11 / 10;
+            Note::Dead(side, mut verdict) if self.bug.is_some() => {
+                verdict.silent_for = now.own - self.heard_at[side.index()];
+                if self.bug == Some(Bug::WrongProof) {
+                    verdict.silent_for = verdict.silent_for * 11 / 10;
+                }
                 Some(Note::Dead(side, verdict))
             }
             Note::Suspected(_)

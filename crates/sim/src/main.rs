@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use clap::{Parser, Subcommand};
-use pulsegate_sim::{Tally, run};
+use pulsegate_sim::{Bug, Tally, run};
 
 #[derive(Parser)]
 #[command(about = "Real sessions in virtual time, from a seed")]
@@ -31,18 +31,52 @@ enum Command {
     Replay {
         /// Which.
         seed: u64,
+        /// A bug to plant.
+        #[arg(long)]
+        bug: Option<Bug>,
+    },
+    /// Plant each bug, and tell by which seed it is caught, as a table.
+    Bugs {
+        /// How many seeds each gets.
+        #[arg(long, default_value_t = 20_000)]
+        seeds: u64,
     },
 }
 
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Run { seeds, from } => run_many(from, seeds),
-        Command::Replay { seed } => replay(seed),
+        Command::Replay { seed, bug } => replay(seed, bug),
+        Command::Bugs { seeds } => plant_all(seeds),
     }
 }
 
-fn replay(seed: u64) -> ExitCode {
-    let report = run(seed, None, true);
+/// Prints the table of `docs/simulation.md`.
+fn plant_all(seeds: u64) -> ExitCode {
+    println!("| bug | first seed | complaint | in the oracle's words |");
+    println!("|---|---|---|---|");
+    let mut code = ExitCode::SUCCESS;
+    for bug in Bug::ALL {
+        let caught = (0..seeds).find_map(|seed| Some((seed, run(seed, Some(bug), false).failure?)));
+        match caught {
+            Some((seed, failure)) => {
+                println!("| `{bug:?}` | {seed} | {} | {} |", failure.complaint.as_str(), failure.what);
+                if failure.complaint != bug.complaint() {
+                    println!("`{bug:?}` should have been {}: {failure}", bug.complaint().as_str());
+                    code = ExitCode::FAILURE;
+                }
+            }
+            None => {
+                println!("`{bug:?}` was not caught within {seeds} seeds");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+fn replay(seed: u64, bug: Option<Bug>) -> ExitCode {
+    let report = run(seed, bug, true);
     for line in &report.story {
         println!("{line}");
     }

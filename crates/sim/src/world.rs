@@ -95,7 +95,7 @@ impl World {
             queue: Queue::default(),
             seats: Vec::new(),
             own: plan.own.clone(),
-            oracle: Oracle::new(plan, bug.map(Bug::complaint), told),
+            oracle: Oracle::new(plan, told),
             random,
         };
         let machine = plan.limits.map(|limits| match bug {

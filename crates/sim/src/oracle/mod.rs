@@ -32,16 +32,14 @@ pub(crate) struct Oracle {
     pub(crate) tally: Tally,
     limits: [Limits; 2],
     told: bool,
-    /// The only complaint that counts, where a bug is planted that must show in this way.
-    only: Option<Complaint>,
     endings: Vec<Option<Ending>>,
 }
 
 impl Oracle {
-    pub(crate) fn new(plan: &Plan, only: Option<Complaint>, told: bool) -> Oracle {
+    pub(crate) fn new(plan: &Plan, told: bool) -> Oracle {
         let story = if told { vec![format!("{plan:#?}")] } else { Vec::new() };
         let endings = vec![None; plan.sessions.len()];
-        Oracle { failure: None, story, tally: Tally::default(), limits: plan.limits, told, only, endings }
+        Oracle { failure: None, story, tally: Tally::default(), limits: plan.limits, told, endings }
     }
 
     /// Checks what session `number` noted in its turn, and that nobody is overdue in it.
@@ -91,7 +89,7 @@ impl Oracle {
         what: &'static str,
         more: String,
     ) {
-        if self.failure.is_none() && self.only.is_none_or(|only| only == complaint) {
+        if self.failure.is_none() {
             let more = if more.is_empty() { more } else { format!(": {more}") };
             let details = format!("{side} of session {number} at {:.6} s{more}", seconds(now));
             self.failure = Some(Failure { complaint, what, details });
