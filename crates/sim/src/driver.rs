@@ -265,7 +265,6 @@ impl Driver {
         let Some(probe) = self.session.poll_probe(side, now.own, bytes_ahead) else { return false };
         line.overtaken = !line.waiting.is_empty();
         line.waiting.insert(usize::from(line.begun), (14, Item::Ping(probe.to_payload())));
-        legs[side.index()].note_probe(now.world);
         true
     }
 }

@@ -118,6 +118,20 @@ pub(crate) struct Pipe {
     pub(crate) busy_until: Time,
     pub(crate) last_due: Time,
     room: u64,
+    lazy: Option<Lazy>,
+    /// Up to where the receiver's kernel has acknowledged.
+    told: u64,
+    /// When it acknowledges the rest.
+    pub(crate) ack_at: Option<Time>,
+}
+
+/// A kernel, or something on the way, that saves acknowledgements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lazy {
+    /// It waits so long,
+    pub(crate) time: Time,
+    /// but not for more bytes than these.
+    pub(crate) bytes: u64,
 }
 
 impl Pipe {
@@ -148,7 +162,21 @@ impl Pipe {
             busy_until: 0,
             last_due: 0,
             room,
+            lazy: None,
+            told: 0,
+            ack_at: None,
         }
+    }
+
+    /// Makes the receiver's kernel save acknowledgements, which the sender's has learnt to wait for.
+    pub(crate) fn with_lazy(mut self, lazy: Option<Lazy>) -> Pipe {
+        if let Some(lazy) = lazy {
+            self.rto += lazy.time;
+            self.gap = self.rto;
+            self.gap_max = self.gap_max.max(self.rto);
+        }
+        self.lazy = lazy;
+        self
     }
 
     /// Returns how many bytes the sender's socket takes.
@@ -230,8 +258,21 @@ impl Pipe {
         true
     }
 
-    /// What the receiver acknowledges and how far it takes more.
-    pub(crate) fn acknowledgement(&self) -> (u64, u64) {
+    /// Returns when the segment that just came is acknowledged, if not at once. What is not fresh was sent
+    /// again, or asks about the window: that is never put off (RFC 5681 section 4.2).
+    pub(crate) fn put_off_ack(&mut self, fresh: bool, now: Time) -> Option<Time> {
+        let lazy = self.lazy.filter(|lazy| fresh && self.received - self.told < lazy.bytes)?;
+        Some(*self.ack_at.get_or_insert(now + lazy.time))
+    }
+
+    /// Returns how far apart acknowledgements can be while a line of this rate is never idle, delays aside.
+    pub(crate) fn longest_ack_gap(&self, rate: u64) -> Time {
+        self.lazy.map_or(0, |lazy| lazy.time) + 2 * SEGMENT_MAX * SECOND / rate
+    }
+
+    /// The receiver acknowledges: returns what, and how far it takes more.
+    pub(crate) fn acknowledge(&mut self) -> (u64, u64) {
+        (self.told, self.ack_at) = (self.received, None);
         (self.received, self.read + self.window)
     }
 

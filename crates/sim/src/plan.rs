@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pulsegate_heartbeat::Limits;
 
-use crate::link::{Path, Pipe};
+use crate::link::{Lazy, Path, Pipe};
 use crate::own::{Halt, Own};
 use crate::peer::{Kind, Peer};
 use crate::{MS, NEVER, SECOND, Time};
@@ -29,6 +29,8 @@ pub(crate) struct LegPlan {
     pub(crate) balancer: bool,
     pub(crate) window: u64,
     pub(crate) room: u64,
+    /// How its kernel saves acknowledgements.
+    pub(crate) lazy: Option<Lazy>,
 }
 
 impl LegPlan {
@@ -36,7 +38,7 @@ impl LegPlan {
     pub(crate) fn pipes(&self, limits: &Limits) -> [Pipe; 2] {
         let gap = micros(limits.retransmission_gap_max());
         [
-            Pipe::new(self.window, self.room, &self.path, gap, true),
+            Pipe::new(self.window, self.room, &self.path, gap, true).with_lazy(self.lazy),
             Pipe::new(256 * 1024, NEVER, &self.path, 120 * SECOND, false),
         ]
     }
@@ -59,10 +61,12 @@ pub(crate) fn plan(seed: u64) -> Plan {
     // A network of our own that fails cuts everybody at once; many stalls pass.
     let common = (count > 1 && random.u8(..4) != 0).then(|| outage(&mut random, ends_at));
     let has_view = random.u8(..5) != 0;
+    // Apart, so that it leaves the other worlds as they were.
+    let mut slow = fastrand::Rng::with_seed(seed ^ 0x51_0e);
     let sessions = (0..count)
         .map(|_| {
             let opens_at = random.u64(..3 * SECOND);
-            [0, 1].map(|side| {
+            let mut legs = [0, 1].map(|side| {
                 let calm = count > 8 && random.u8(..10) != 0;
                 let mut leg = leg(&mut random, opens_at, ends_at, calm, &limits[side]);
                 leg.has_view = has_view;
@@ -70,7 +74,11 @@ pub(crate) fn plan(seed: u64) -> Plan {
                     leg.path.outages.push(common);
                 }
                 leg
-            })
+            });
+            if slow.u8(..10) == 0 {
+                slow_line(&mut slow, &mut legs);
+            }
+            legs
         })
         .collect();
     Plan { ends_at, own, limits, sessions }
@@ -167,7 +175,26 @@ fn leg(random: &mut fastrand::Rng, opens_at: Time, ends_at: Time, calm: bool, li
         peer.next_send = opens_at + random.u64(..2 * SECOND);
     }
     let window = [32 * 1024, 256 * 1024][random.usize(..2)];
-    LegPlan { opens_at, peer, path, has_view: true, balancer, window, room: 2 * window }
+    LegPlan { opens_at, peer, path, has_view: true, balancer, window, room: 2 * window, lazy: None }
+}
+
+/// Makes the client one on a slow line whose acknowledgements are few, to whom the app has more to say than the
+/// line carries. It reads as fast as the line, a little at a time, and says nothing but what it is asked for.
+fn slow_line(random: &mut fastrand::Rng, legs: &mut [LegPlan; 2]) {
+    let [client, app] = legs;
+    let delay = random.u64(5 * MS..60 * MS);
+    let rate = random.u64(20_000..100_000);
+    let old = std::mem::take(&mut client.path);
+    // A host that is gone stays so; nothing else is lost.
+    let outages =
+        old.outages.into_iter().filter(|outage| outage.1 == NEVER && outage.2 == [true, true]).collect();
+    client.path = Path { delay, jitter: delay / 8, loss: 0.0, rate, outages };
+    client.lazy = Some(Lazy { time: random.u64(SECOND..3 * SECOND), bytes: random.u64(32..=64) * 1024 });
+    (client.peer.think, client.peer.gulp) = (random.u64(..160 * MS), 16 * 1024);
+    (client.peer.send_every, client.peer.next_send) = (NEVER, NEVER);
+    app.peer.send_every = random.u64(200 * MS..2 * SECOND);
+    app.peer.send_bytes = [4_000, 20_000, 60_000][random.usize(..3)];
+    app.peer.next_send = app.opens_at + random.u64(..2 * SECOND);
 }
 
 /// The host is gone. Behind a balancer only the process is: the kernel that acknowledges stays.

@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Resend(usize, usize, Way),
     /// The peer's process reads or sends.
     Act(usize, usize),
+    /// The peer's kernel acknowledges what it had put off.
+    Acknowledge(usize, usize),
 }
 
 /// Events of one moment come in the order in which they were put.

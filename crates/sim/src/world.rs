@@ -41,16 +41,16 @@ impl Leg {
     }
 
     pub(crate) fn note_write(&mut self, bytes: u64, item: Option<Item>, now: Time) {
+        let ahead = self.out().view().0;
         self.pipes[Way::Out as usize].write(bytes, item, now);
         self.truth.taken_at = now;
+        // Until the socket has all of it no answer is possible.
+        if let Some(Item::Ping(_)) = item {
+            self.truth.note_probe(ahead, now);
+        }
         if now >= self.path.dead_from() {
             self.truth.lost_write_at.get_or_insert(now);
         }
-    }
-
-    pub(crate) fn note_probe(&mut self, now: Time) {
-        let unacked = self.out().view().0;
-        self.truth.note_probe(unacked, now);
     }
 
     pub(crate) fn kernel_view(&self, own: &Own, now: Time) -> Option<KernelView> {
@@ -154,6 +154,7 @@ impl World {
                 Event::Arrive(seat, side, way, segment) => self.arrive(seat, side, way, segment),
                 Event::Resend(seat, side, way) => self.resend(seat, side, way),
                 Event::Act(seat, side) => self.act(seat, side),
+                Event::Acknowledge(seat, side) => self.acknowledge(seat, side),
             }
         }
         if self.oracle.failure.is_none() && self.own.process_runs_at(ends_at) == ends_at {
@@ -213,7 +214,7 @@ impl World {
     /// Sends a range of the stream, or an acknowledgement alone.
     fn send(&mut self, seat: usize, side: usize, way: Way, range: Option<(u64, u64)>) {
         let leg = &mut self.seats[seat].legs[side];
-        let (ack, edge) = leg.pipes[way.back() as usize].acknowledgement();
+        let (ack, edge) = leg.pipes[way.back() as usize].acknowledge();
         let (start, end) = range.unwrap_or((0, 0));
         let segment = Segment { start, end, asks: range.is_some(), ack, edge };
         let cut = leg.path.is_cut(way, self.now) || self.random.f64() < leg.path.loss;
@@ -267,7 +268,10 @@ impl World {
         leg.pipes[way.back() as usize].handle_ack(segment.ack, segment.edge, now);
         let fresh = leg.pipes[way as usize].handle_segment(segment, now);
         if segment.asks {
-            self.send(seat, side, way.back(), None);
+            match leg.pipes[way as usize].put_off_ack(fresh, now) {
+                None => self.send(seat, side, way.back(), None),
+                Some(at) => self.queue.push(at, Event::Acknowledge(seat, side)),
+            }
         }
         let leg = &mut self.seats[seat].legs[side];
         if fresh && way == Way::In {
@@ -282,6 +286,13 @@ impl World {
         // The socket may take more again.
         if way == Way::In && self.seats[seat].driver.lines[side].waits_for_room() {
             self.arm(seat, now + self.own.reaction);
+        }
+    }
+
+    /// The peer's kernel has put an acknowledgement off for long enough, unless it went with something else.
+    fn acknowledge(&mut self, seat: usize, side: usize) {
+        if !self.seats[seat].over && self.seats[seat].legs[side].out().ack_at == Some(self.now) {
+            self.send(seat, side, Way::In, None);
         }
     }
 

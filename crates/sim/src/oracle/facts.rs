@@ -17,6 +17,22 @@ pub(super) fn is_healthy(leg: &Leg, limits: &Limits, now: Time) -> bool {
         && leg.truth.paused_since.is_none()
 }
 
+/// The line may be slow and its acknowledgements few, but it loses nothing, and whoever gets a probe answers it:
+/// only what stands before the probe is in the way.
+pub(super) fn is_slow_but_alive(leg: &Leg, limits: &Limits, now: Time) -> bool {
+    leg.has_view
+        && leg.peer.kind.answers_all()
+        && leg.peer.stops_at > now
+        && leg.path.outages.is_empty()
+        && leg.path.loss == 0.0
+        && is_quick(leg, limits)
+        // Once a kernel sends again what was not lost, the model sends everything behind it again as well, and a
+        // slow line is busy with that for longer than a real one, which repeats only what is missing.
+        && leg.out().view().1 == 0
+        // The line's own silence must be shorter than that which a verdict takes.
+        && leg.out().longest_ack_gap(leg.path.rate) < micros(limits.verdict_after) / 4 * 3
+}
+
 /// Nothing passes either way, and nothing of what had left the host before came, since before the silence could
 /// have been probed.
 pub(super) fn is_gone(leg: &Leg, limits: &Limits, now: Time) -> bool {

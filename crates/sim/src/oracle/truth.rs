@@ -10,7 +10,7 @@ pub(crate) struct Truth {
     pub(super) read_at: Time,
     /// When our socket last took something.
     pub(crate) taken_at: Time,
-    /// The first and the latest probe since then.
+    /// When our socket took the first and the latest probe since then.
     pub(super) probes: Option<(Time, Time)>,
     pub(super) paused_since: Option<Time>,
     /// Time since the last arrival in which we did not read, and whether bytes waited for the peer.
@@ -47,7 +47,7 @@ impl Truth {
         }
     }
 
-    /// A probe was put, behind `unacked` bytes that are on their way.
+    /// The socket took the end of a probe, behind `unacked` bytes that are on their way.
     pub(crate) fn note_probe(&mut self, unacked: u64, now: Time) {
         // What the first of a silence has before it; the others have the first before them.
         self.queued |= unacked > if self.probes.is_none() { 0 } else { SMALL };

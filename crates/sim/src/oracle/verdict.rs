@@ -3,7 +3,7 @@
 use pulsegate_core::{Cause, Leg as Side};
 use pulsegate_heartbeat::{Limits, Verdict};
 
-use super::facts::{acknowledges, is_gone, is_healthy, is_mass};
+use super::facts::{acknowledges, is_gone, is_healthy, is_mass, is_slow_but_alive};
 use super::{Oracle, ROUNDING};
 use crate::complaint::Complaint::{self, FalseProof, Unjust, WrongCause};
 use crate::link::Way;
@@ -85,6 +85,8 @@ impl Case<'_> {
             "dead, but its answer to a probe had less than verdict_after"
         } else if is_healthy(leg, self.limits, self.now) && self.own.deaf(inward.arrived_at, self.now) == 0 {
             "dead, but it is alive, answers, and nothing is lost"
+        } else if self.is_only_slow() {
+            "dead, but it is alive, and its line slow"
         } else if self.had_no_chance() {
             "dead, but we slept and it had not got that time back"
         } else {
@@ -127,6 +129,15 @@ impl Case<'_> {
     fn is_unheard_by_kernel(&self) -> bool {
         let out = self.leg.out();
         self.leg.has_view && out.view().0 > 0 && self.since(out.heard_at) >= self.after() / 8 * 7 - ROUNDING
+    }
+
+    /// Everything arrives, be it late; until `idle_timeout` its kernel's progress speaks for a living peer.
+    fn is_only_slow(&self) -> bool {
+        let heard = self.leg.truth.read_at;
+        is_slow_but_alive(self.leg, self.limits, self.now)
+            && self.since(heard) < micros(self.limits.idle_timeout)
+            // What was lost while we slept waits for the peer's kernel, which may have backed off.
+            && self.own.deaf(self.leg.pipes[Way::In as usize].arrived_at.min(heard), self.now) == 0
     }
 
     /// The verdict was due while the whole machine slept, and so may the answer have been: a machine that wakes
