@@ -83,7 +83,9 @@ impl Case<'_> {
         } else if truth.probes.is_none_or(|probes| self.since(probes.0) + ROUNDING < self.after()) && !unheard
         {
             "dead, but its answer to a probe had less than verdict_after"
-        } else if is_healthy(leg, self.limits, self.now) && self.own.deaf(inward.arrived_at, self.now) == 0 {
+        } else if is_healthy(leg, self.limits, self.now)
+            && self.own.deaf(inward.arrived_at, self.now) <= self.after()
+        {
             "dead, but it is alive, answers, and nothing is lost"
         } else if self.is_only_slow() {
             "dead, but it is alive, and its line slow"
