@@ -13,7 +13,7 @@ const LEGEND_HEIGHT: u32 = 70;
 /// Seconds, as powers of ten.
 const X: (f64, f64) = (-0.1, 2.2);
 /// False evictions per hour, as powers of ten; below `NONE_TOP` is the band of those that had none.
-const Y: (f64, f64) = (-5.0, 3.0);
+const Y: (f64, f64) = (-6.5, 3.0);
 const INK: RGBColor = RGBColor(40, 40, 40);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -145,7 +145,7 @@ fn place(chart: &Panel<'_, '_>, row: &Row, band_top: f64) -> (i32, i32) {
     let y = if row.false_evictions > 0 {
         (row.false_evictions as f64 / row.living_hours).log10()
     } else {
-        band_top - (band_top - Y.0) * (lane + 0.6) / Family::ALL.len() as f64
+        band_top - (band_top - Y.0) * (lane + 0.72) / Family::ALL.len() as f64
     };
     chart.backend_coord(&(x, y))
 }

@@ -137,6 +137,9 @@ impl Pulsegate {
     }
 }
 
+/// A ping with eight bytes of payload.
+const PING_BYTES: usize = 10;
+
 impl Watch for Pulsegate {
     fn due(&self) -> Micros {
         let since = self.detector.poll_timeout().map(|at| at.saturating_duration_since(self.origin));
@@ -153,7 +156,9 @@ impl Watch for Pulsegate {
                 Event::Suspected | Event::Recovered | Event::Withheld(_) | Event::Spared(_) => {}
             }
         }
-        self.detector.poll_probe(now, 0).map_or(Act::Wait, |id| Act::Probe(id.to_payload()))
+        let Some(id) = self.detector.poll_probe(now, 0, PING_BYTES) else { return Act::Wait };
+        self.detector.handle_written(PING_BYTES, now);
+        Act::Probe(id.to_payload())
     }
 
     fn answer(&mut self, payload: [u8; 8], now: Micros) {

@@ -1,5 +1,5 @@
 //! What the kernel knows of a TCP connection. The one place with `unsafe`: no safe crate offers
-//! `getsockopt(TCP_INFO)`.
+//! `getsockopt(TCP_INFO)`, `ioctl(SIOCOUTQ)` and `setsockopt(TCP_RTO_MAX_MS)`.
 
 use std::mem::MaybeUninit;
 

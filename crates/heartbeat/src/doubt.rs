@@ -52,6 +52,11 @@ impl Doubts {
         self.late + u32::from(self.mass)
     }
 
+    /// Returns whether a late timer was a doubt already.
+    pub(crate) fn is_late(self) -> bool {
+        self.late > 0
+    }
+
     /// Returns whether a verdict that is `late` has to wait, and takes note of it. Tolerance doubles with each
     /// time, so that a machine which is always late delays verdicts by its lateness, not for ever.
     pub(crate) fn raise_late(&mut self, late: Duration, limits: &Limits) -> bool {

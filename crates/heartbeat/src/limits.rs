@@ -17,7 +17,8 @@ pub struct Limits {
     pub frozen_after: Duration,
     /// Silence after which a peer that is known never to answer a ping is given up.
     pub idle_timeout: Duration,
-    /// How long a peer may take no byte while bytes wait for it.
+    /// How long a peer may take no byte while bytes wait for it; `verdict_after` at least, since a byte under
+    /// way has as much time as an answer.
     pub write_stall_after: Duration,
 }
 
@@ -27,11 +28,15 @@ impl Limits {
         self.ping_interval + self.verdict_after
     }
 
+    /// Returns after which time without progress a write is stalled.
+    pub(crate) fn stall_after(&self) -> Duration {
+        self.write_stall_after.max(self.verdict_after)
+    }
+
     /// Returns after which time without an acknowledgement the kernel may give a connection up by itself: later
     /// than any verdict, which tells more.
     pub fn backstop(&self) -> Duration {
-        let last =
-            [self.bound(), self.frozen_after, self.idle_timeout, self.write_stall_after].into_iter().max();
+        let last = [self.bound(), self.frozen_after, self.idle_timeout, self.stall_after()].into_iter().max();
         last.unwrap_or_default() + self.bound() + self.verdict_after
     }
 

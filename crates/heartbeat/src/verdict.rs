@@ -137,6 +137,7 @@ impl fmt::Display for Verdict {
                 kernel.retransmits,
                 kernel.since_last_ack.as_secs_f64()
             )?,
+            None if self.evidence.contains(&Evidence::SocketTimeout) => {}
             None => f.write_str(", no word from the kernel")?,
         }
         if self.behind_proxy && self.kernel.is_some() {

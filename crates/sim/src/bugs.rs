@@ -20,7 +20,7 @@ pub enum Bug {
     NoLateBrake,
     /// No session knows of the others.
     NoCrowdBrake,
-    /// Writes are not told, so nobody asks for the kernel's view of what is in flight.
+    /// Until a silence was probed the kernel's view tells of nothing in flight.
     NoInFlightLook,
     /// A peer that we do not read is not known as such.
     NoBackPressure,

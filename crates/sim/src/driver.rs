@@ -131,13 +131,11 @@ impl Driver {
         if taken > 0 && self.bug == Some(Bug::OutboundIsLife) {
             self.session.handle_bytes(side, now.own);
         }
-        if self.bug != Some(Bug::NoInFlightLook) {
-            if taken > 0 {
-                self.session.handle_written(side, usize::try_from(taken).unwrap_or(usize::MAX), now.own);
-            }
-            if blocked {
-                self.session.handle_write_blocked(side, now.own);
-            }
+        if taken > 0 {
+            self.session.handle_written(side, usize::try_from(taken).unwrap_or(usize::MAX), now.own);
+        }
+        if blocked {
+            self.session.handle_write_blocked(side, now.own);
         }
         taken > 0
     }
@@ -206,7 +204,12 @@ impl Driver {
             self.session.handle_bytes(side, now.own);
         }
         let view = leg.kernel_view(own, now.world)?;
+        // Without the clock of data in flight only a silence that was probed asks the kernel.
+        let unasked = self.session.detector(side).probes_unanswered() == 0;
         Some(match self.bug {
+            Some(Bug::NoInFlightLook) if unasked => {
+                KernelView { unacked_bytes: 0, retransmits: 0, since_last_ack: Duration::ZERO }
+            }
             Some(Bug::BlindView) => KernelView { retransmits: 0, since_last_ack: Duration::ZERO, ..view },
             _ => view,
         })
@@ -262,7 +265,7 @@ impl Driver {
             Some(_) => return false,
         };
         let Ok(bytes_ahead) = usize::try_from(ahead) else { return false };
-        let Some(probe) = self.session.poll_probe(side, now.own, bytes_ahead) else { return false };
+        let Some(probe) = self.session.poll_probe(side, now.own, bytes_ahead, 14) else { return false };
         line.overtaken = !line.waiting.is_empty();
         line.waiting.insert(usize::from(line.begun), (14, Item::Ping(probe.to_payload())));
         true

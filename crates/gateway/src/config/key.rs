@@ -98,8 +98,9 @@ const GIB: u64 = 1 << 30;
 /// Longest duration unless a key says otherwise: longer ones are slips of the pen.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Three probes must fit, each with a chance to be answered.
-const VERDICT_MIN: Duration = Duration::from_millis(100);
+/// Three probes must fit, each with a chance to be answered, and TCP must have asked again in vain to tell a dead
+/// line from a frozen process (RFC 6298 section 2.4: after 1 s; Linux: 0.2 s).
+const VERDICT_MIN: Duration = Duration::from_secs(1);
 
 const ADDRESS_KIND: Kind = Kind::Text(ADDRESS);
 
@@ -168,7 +169,7 @@ keys! {
         "Silence after which a peer is probed; unset: what the profile says.";
     liveness.verdict_after unset |config| show_duration(config.liveness.bounds().verdict_after)
         => Kind::Duration { min: VERDICT_MIN, max: DURATION_MAX },
-        "Time from the first unanswered probe to the verdict; unset: what the profile says.";
+        "Time from the first unanswered probe to the verdict, at least 1s; unset: what the profile says.";
     liveness.client_frozen_after unset |config| show_duration(config.liveness.bounds().client_frozen_after)
         => Kind::Duration { min: VERDICT_MIN, max: DURATION_MAX },
         "Silence of a client whose kernel still acknowledges; behind a balancer that kernel is the balancer's, so unset means the same bound as any silence.";
@@ -178,7 +179,7 @@ keys! {
         "Silence allowed to peers that are known never to answer a ping.";
     liveness.client_write_stall_after unset |config| show_duration(config.liveness.bounds().client_write_stall_after)
         => duration(100),
-        "How long a client may take no byte while bytes wait for it; unset: ping_interval + verdict_after.";
+        "How long a client may take no byte while bytes wait for it, verdict_after at least; unset: ping_interval + verdict_after.";
     liveness.app_write_stall_after => duration(100),
         "The same for the app.";
 

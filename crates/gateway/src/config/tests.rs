@@ -203,7 +203,7 @@ labels = { user = "body:x", "a b" = "header:A" }
         "f.toml:8:15: `limits.headers_max`: a whole number has no quotes: write 64",
         "f.toml:9:17: `limits.frame_timeout`: 0 is too short",
         "f.toml:11:17: `liveness.ping_interval`: a duration needs quotes and a unit: write \"5s\"",
-        "f.toml:12:17: `liveness.verdict_after`: 99ms is too short: at least 100ms",
+        "f.toml:12:17: `liveness.verdict_after`: 99ms is too short: at least 1s",
         "f.toml:14:7: `upstream.url`: a path has no place here",
         "f.toml:16:17: `close.dead_app_code`: no such close code",
         "f.toml:17:20: `close.dead_client_code`: no such close code",
@@ -258,7 +258,7 @@ fn rules_between_keys_hold() {
             "[liveness]\napp_frozen_after = \"1s\"",
             &["app_frozen_after` 1s is shorter than the verdict takes (5s)"],
         ),
-        ("[liveness]\nclient_frozen_after = \"200ms\"", &["client_frozen_after` 200ms is shorter"]),
+        ("[liveness]\nclient_frozen_after = \"2s\"", &["client_frozen_after` 2s is shorter"]),
         ("[limits]\nsessions_max = 20000", &["can't be reached", "connections_max` is 10000"]),
         ("[drain]\ndeadline = \"5s\"", &["2:12", "`drain.window` 10s is longer"]),
     ];

@@ -213,9 +213,11 @@ fn switching(mut head: response::Parts) -> Response<AnswerBody> {
 
 fn dial_refusal(failure: DialFailure) -> Refusal {
     let reason = match failure {
-        DialFailure::Refused | DialFailure::Unreachable | DialFailure::Reset => Rejection::AppUnreachable,
-        // A shortage of our own, not the app's fault.
-        DialFailure::Other => Rejection::ConnectionsMax,
+        DialFailure::Refused | DialFailure::Unreachable | DialFailure::Reset | DialFailure::Other => {
+            Rejection::AppUnreachable
+        }
+        // Not the app's fault.
+        DialFailure::Shortage => Rejection::ConnectionsMax,
         DialFailure::Timeout | DialFailure::HandshakeTimeout => Rejection::AppTimeout,
         DialFailure::InvalidResponse => Rejection::AppInvalid,
     };

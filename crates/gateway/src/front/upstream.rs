@@ -47,20 +47,24 @@ pub(crate) enum DialFailure {
     /// Connected, but no answer to the upgrade request in time.
     #[error("no answer to the handshake in time")]
     HandshakeTimeout,
-    /// Anything else, as a shortage of sockets.
+    /// We have no descriptor, memory or local port left.
+    #[error("no more sockets")]
+    Shortage,
+    /// Anything else.
     #[error("can't connect")]
     Other,
 }
 
 impl DialFailure {
     /// All reasons, for resolving metrics once.
-    pub(crate) const ALL: [DialFailure; 7] = [
+    pub(crate) const ALL: [DialFailure; 8] = [
         DialFailure::Refused,
         DialFailure::Timeout,
         DialFailure::Unreachable,
         DialFailure::Reset,
         DialFailure::InvalidResponse,
         DialFailure::HandshakeTimeout,
+        DialFailure::Shortage,
         DialFailure::Other,
     ];
 
@@ -73,6 +77,7 @@ impl DialFailure {
             DialFailure::Reset => "reset",
             DialFailure::InvalidResponse => "invalid_response",
             DialFailure::HandshakeTimeout => "handshake_timeout",
+            DialFailure::Shortage => "shortage",
             DialFailure::Other => "other",
         }
     }
@@ -126,7 +131,7 @@ pub(crate) async fn dial(shared: &Shared, target: &Target) -> Result<TcpStream, 
     debug!(reason = failure.as_str(), "the app can't be reached");
     shared.metrics.upstream_connect_failed(failure);
     // Being out of sockets says nothing about the app.
-    if failure != DialFailure::Other {
+    if failure != DialFailure::Shortage {
         shared.metrics.upstream_up(false);
     }
     Err(failure)
@@ -171,6 +176,9 @@ pub(crate) fn client_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
+/// No descriptor, no memory, no local port is left.
+const SHORTAGES: [i32; 5] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+
 fn failure_of(error: &io::Error) -> DialFailure {
     use io::ErrorKind as Kind;
     let kind = error.kind();
@@ -180,8 +188,9 @@ fn failure_of(error: &io::Error) -> DialFailure {
         DialFailure::Timeout
     } else if [Kind::ConnectionReset, Kind::ConnectionAborted, Kind::BrokenPipe].contains(&kind) {
         DialFailure::Reset
-    } else if [Kind::HostUnreachable, Kind::NetworkUnreachable, Kind::NetworkDown, Kind::AddrNotAvailable]
-        .contains(&kind)
+    } else if error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) {
+        DialFailure::Shortage
+    } else if [Kind::HostUnreachable, Kind::NetworkUnreachable, Kind::NetworkDown].contains(&kind)
         || error.raw_os_error().is_none()
     {
         // Errors without a number come from the resolver.
@@ -248,7 +257,9 @@ mod tests {
             (libc::ETIMEDOUT, DialFailure::Timeout),
             (libc::EHOSTUNREACH, DialFailure::Unreachable),
             (libc::ECONNRESET, DialFailure::Reset),
-            (libc::EMFILE, DialFailure::Other),
+            (libc::EMFILE, DialFailure::Shortage),
+            (libc::EADDRNOTAVAIL, DialFailure::Shortage),
+            (libc::EPROTO, DialFailure::Other),
         ] {
             assert_eq!(failure_of(&io::Error::from_raw_os_error(code)), failure);
         }

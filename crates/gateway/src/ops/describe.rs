@@ -84,7 +84,7 @@ fn describe_liveness() {
     );
     describe_counter!(
         "pulsegate_false_evictions_total",
-        "Peers declared dead of whom bytes came within verdict_after all the same (one that woke up too late counts), by leg and cause."
+        "Peers declared dead of whom bytes came within verdict_after all the same (one that woke up too late counts), or who took bytes again, by leg and cause."
     );
     describe_histogram!("pulsegate_timer_lag_seconds", "How late the gateway's own timers fire.");
 }

@@ -11,10 +11,11 @@ use pulsegate_registry::{Mode, SessionState};
 
 use crate::front::{DialFailure, Rejection};
 
-/// From 1 ms to 10 minutes: round trips, detection times and handshakes.
-const SECONDS_SHORT: [f64; 18] = [
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 40.0,
-    60.0,
+/// From half a millisecond to a minute: round trips, handshakes, and detection times with the bounds of the profiles
+/// (3, 10 and 40 s) and of a frozen app (30 s).
+const SECONDS_SHORT: [f64; 19] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0,
+    40.0, 60.0,
 ];
 
 /// Histograms with those buckets, without prefix and unit.

@@ -210,7 +210,7 @@ impl Driver {
     pub(super) fn probe(&mut self, leg: Leg, now: Instant) -> bool {
         let line = &mut self.lines[leg.index()];
         let Some(ahead) = line.control_place() else { return false };
-        let Some(probe) = self.session.poll_probe(leg, now, ahead) else { return false };
+        let Some(probe) = self.session.poll_probe(leg, now, ahead, line.probe_len()) else { return false };
         line.push_in_place(Opcode::Ping, &probe.to_payload());
         self.shared.metrics.leg(leg).probes_sent.increment(1);
         true

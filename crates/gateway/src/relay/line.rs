@@ -109,14 +109,18 @@ impl Line {
         }
     }
 
+    /// Returns the length of a ping with eight bytes of payload (RFC 6455 section 5.2).
+    pub(super) fn probe_len(&self) -> usize {
+        match self.leg {
+            Leg::Client => 10,
+            Leg::App => 14,
+        }
+    }
+
     /// Puts a control frame into the [`control_place`](Line::control_place): ahead of data that waits.
     pub(super) fn push_in_place(&mut self, opcode: Opcode, payload: &[u8]) {
         let mask = self.mask();
-        if self.outbox.is_empty() {
-            self.outbox.push_control(opcode, payload, mask);
-        } else {
-            self.outbox.overtake(opcode, payload, mask);
-        }
+        self.outbox.overtake(opcode, payload, mask);
     }
 
     /// Puts a Close frame behind what waits; returns whether one could be put there at all.

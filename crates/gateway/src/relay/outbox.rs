@@ -72,7 +72,7 @@ impl Outbox {
     }
 
     /// Puts a control frame behind the frame that is being written, ahead of all others (RFC 6455 section
-    /// 5.4 allows it between any two frames); call only if there is an
+    /// 5.4 allows it between any two frames); call only if the outbox is empty or has an
     /// [`overtaking_place`](Outbox::overtaking_place).
     pub(super) fn overtake(&mut self, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
         let behind = self.waiting.split_off(self.next_frame);

@@ -1,16 +1,19 @@
-//! Was the verdict right? The socket of a peer that was declared dead is kept for a little while, and if
-//! bytes come after all, the verdict was too hasty: an operator sees it and can raise the limit.
+//! Was the verdict right? The socket of a peer that was declared dead is kept for a little while. If bytes
+//! come after all, or are taken where that was the fault, the verdict was too hasty: an operator sees it and can
+//! raise the limit.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pulsegate_core::{Cause, Leg, SessionId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::front::Place;
 use crate::shared::{Shared, clock};
+use crate::sys;
 
 /// Sockets kept at the same time; more of the dead are dropped at once. When thousands die together a sample
 /// says enough, and descriptors and kernel buffers of the dead must not pile up.
@@ -30,7 +33,11 @@ pub(super) fn keep(
         // already.
         let _ = stream.set_zero_linger();
     }
-    let Ok(seat) = Arc::clone(&shared.vigils).try_acquire_owned() else { return };
+    let Ok(seat) = Arc::clone(&shared.vigils).try_acquire_owned() else {
+        // A place is free when its socket is closed, not before.
+        drop((stream, place));
+        return;
+    };
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let verdict = clock();
@@ -39,17 +46,44 @@ pub(super) fn keep(
             let _ = stream.shutdown().await;
         }
         let patience = shared.session_limits.client.verdict_after;
-        let came = tokio::select! {
-            came = timeout(patience, first_bytes(&stream)) => came.is_ok_and(|came| came),
+        let alive = async {
+            match cause {
+                Cause::WriteStalled => takes_bytes(&stream, patience).await,
+                Cause::Unreachable | Cause::Frozen => {
+                    read_away(&stream);
+                    timeout(patience, first_bytes(&stream)).await.is_ok_and(|came| came)
+                }
+            }
+        };
+        let alive = tokio::select! {
+            alive = alive => alive,
             () = shared.stop.cancelled() => false,
         };
-        if came {
+        if alive {
             let late = clock().saturating_duration_since(verdict).as_secs_f64();
             shared.metrics.leg(leg).false_eviction(cause);
-            tracing::warn!(%id, %leg, %cause, late_seconds = late, "a peer declared dead was heard again");
+            tracing::warn!(%id, %leg, %cause, late_seconds = late, "a peer declared dead is alive");
         }
         drop((stream, place, seat));
     });
+}
+
+/// Returns whether the peer's kernel takes some of what waits for it: one whose write stalled was perhaps heard
+/// all the time, so its bytes say nothing.
+async fn takes_bytes(stream: &TcpStream, patience: Duration) -> bool {
+    let unacked = || sys::kernel_view(stream).map(|kernel| kernel.unacked_bytes);
+    let before = unacked();
+    sleep(patience).await;
+    // After a reset nothing waits either.
+    matches!(stream.take_error(), Ok(None)) && unacked() < before
+}
+
+/// Drops what came before the verdict and was not read, since the other side took nothing.
+fn read_away(stream: &TcpStream) {
+    let mut scrap = [0; 4096];
+    // No receive buffer is larger; who fills it faster than it is emptied is heard below.
+    let reads_max = (64 << 20) / scrap.len();
+    let _ = (0..reads_max).take_while(|_| stream.try_read(&mut scrap).is_ok_and(|read| read > 0)).count();
 }
 
 /// Waits for the first byte of the peer; false if the connection ends without one.

@@ -94,6 +94,40 @@ async fn probes_find_a_place_in_an_endless_stream() {
     gateway.stop().await;
 }
 
+/// A client that goes on sending and takes nothing dies of that. What it sent before, or sends still, is no sign of
+/// a hasty verdict; that it takes bytes again is.
+#[tokio::test]
+async fn after_a_stalled_write_taking_bytes_counts_and_sending_them_does_not() {
+    for (takes, falsely) in [(false, 0), (true, 1)] {
+        let (gateway, client, app) = bare_pair(|config| {
+            bounds(config);
+            config.liveness.client_write_stall_after = Some(VERDICT_AFTER);
+        })
+        .await;
+        let (_unread, mut to_client) = app.into_split();
+        let push = tokio::spawn(async move {
+            let mut wire = vec![0x82, 126, 0x10, 0x00];
+            wire.resize(4 + 0x1000, 7);
+            while to_client.write_all(&wire).await.is_ok() {}
+        });
+        let (mut from_gateway, mut to_gateway) = client.into_split();
+        let talk = tokio::spawn(async move {
+            while to_gateway.write_all(&frame(0x82, b"still here")).await.is_ok() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        until(&gateway, "pulsegate_dead_peers_total{leg=\"client\",cause=\"write_stalled\"}", 1).await;
+        if takes {
+            from_gateway.read_exact(&mut vec![0; 100_000]).await.unwrap();
+        }
+        until(&gateway, "pulsegate_connections ", 0).await;
+        assert_eq!(gateway.scrape("pulsegate_false_evictions_total").await, falsely);
+        talk.abort();
+        push.abort();
+        gateway.stop().await;
+    }
+}
+
 /// Waits until the sum over the series that begin with `name` is `value`.
 async fn until(gateway: &Running, name: &str, value: u64) {
     let poll = async {

@@ -27,12 +27,14 @@ pub(super) struct Flight {
     socket_full: bool,
     /// The kernel can't tell on this system.
     blind: bool,
-    /// A probe is about to be written.
-    probe_next: bool,
-    /// Bytes written up to the end of the latest probe.
+    /// The latest probe was not written to its end yet.
+    probe_waits: bool,
+    /// Bytes written when the latest probe is.
     probe_end: u64,
     /// Doubts about the stall; a peer that is heard ends its silence and not its stall.
     pub(super) doubts: Doubts,
+    /// No verdict on the stall falls before then.
+    grace_until: Option<Instant>,
 }
 
 impl Flight {
@@ -46,27 +48,10 @@ impl Flight {
         self.waiting_since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// Takes note of what the kernel says; returns whether the peer's has taken more than at the last look.
-    pub(super) fn observe(&mut self, kernel: KernelView, now: Instant) -> bool {
-        let delivered = self.delivered(kernel);
-        let moved = delivered > self.delivered;
-        self.delivered = delivered;
-        if moved && self.waiting_since.is_some() {
-            self.waiting_since = Some(now);
-        }
-        moved
-    }
-
-    /// Takes note that the next bytes written are a probe.
-    pub(super) fn expect_probe(&mut self) {
-        self.probe_next = true;
-    }
-
-    /// The peer answered the latest probe, so it has read all that was written before (frames stay in order).
-    pub(super) fn handle_answer(&mut self) {
-        if !self.socket_full && self.written <= self.probe_end {
-            self.land();
-        }
+    /// Takes note that a probe of `len` bytes goes out behind `ahead` others.
+    pub(super) fn queue_probe(&mut self, ahead: usize, len: usize) {
+        self.probe_end = self.written + (ahead + len) as u64;
+        self.probe_waits = true;
     }
 
     fn wait(&mut self, now: Instant, look_every: Duration) {
@@ -76,16 +61,6 @@ impl Flight {
             self.delivered = self.written;
         }
     }
-
-    /// Everything has arrived.
-    fn land(&mut self) {
-        *self = Flight {
-            written: self.written,
-            blind: self.blind,
-            probe_end: self.probe_end,
-            ..Flight::default()
-        };
-    }
 }
 
 impl Detector {
@@ -94,14 +69,15 @@ impl Detector {
     pub fn handle_written(&mut self, bytes: usize, now: Instant) {
         if self.flight.blind {
             // The socket's word is all there is: it takes bytes, so nothing stalls.
-            self.flight.land();
+            self.land();
         } else if bytes > 0 {
             self.flight.wait(now, self.look_every());
         }
         self.flight.socket_full = false;
         self.flight.written += bytes as u64;
-        if std::mem::take(&mut self.flight.probe_next) {
-            self.flight.probe_end = self.flight.written;
+        if self.flight.probe_waits && self.flight.written >= self.flight.probe_end {
+            self.flight.probe_waits = false;
+            self.handle_probe_written(now);
         }
     }
 
@@ -111,6 +87,26 @@ impl Detector {
         self.flight.socket_full = true;
     }
 
+    /// The peer answered the latest probe, so it has read all that was written before (frames stay in order).
+    pub(super) fn handle_answer(&mut self) {
+        if !self.flight.socket_full && self.flight.written <= self.flight.probe_end {
+            self.land();
+        }
+    }
+
+    /// Takes note of what the kernel says: whether the peer's goes on taking bytes.
+    pub(super) fn observe(&mut self, kernel: KernelView, now: Instant) {
+        self.flight.blind = false;
+        if self.flight.waiting_since.is_none() {
+            return;
+        }
+        let delivered = self.flight.delivered(kernel);
+        if delivered > self.flight.delivered || kernel.unacked_bytes == 0 {
+            self.flight.delivered = delivered;
+            self.note_progress(now, kernel.unacked_bytes);
+        }
+    }
+
     pub(super) fn flight_deadline(&self) -> Option<Instant> {
         self.flight.look_at.filter(|_| self.phase != Phase::Dead)
     }
@@ -118,30 +114,27 @@ impl Detector {
     /// Looks whether what was written arrives. `mass`: most peers are missing.
     pub(super) fn handle_flight(&mut self, now: Instant, kernel: Option<KernelView>, mass: bool) {
         let Some(deadline) = self.flight_deadline().filter(|&deadline| now >= deadline) else { return };
-        if let Some(kernel) = kernel {
-            self.flight.blind = false;
-            if self.flight.observe(kernel, now) || kernel.unacked_bytes == 0 {
-                self.note_progress(now, kernel.unacked_bytes);
+        if kernel.is_none() {
+            let told = std::mem::replace(&mut self.flight.blind, true);
+            if !self.flight.socket_full {
+                self.land();
                 return;
+            } else if !told {
+                // Until now its taking bytes was not told: the stall counts from here.
+                self.flight.waiting_since = Some(now);
             }
-        } else if !self.flight.socket_full {
-            self.flight.blind = true;
-            self.flight.land();
-            return;
-        } else if !std::mem::replace(&mut self.flight.blind, true) {
-            // Until now its taking bytes was not told: the stall counts from here.
-            self.flight.waiting_since = Some(now);
         }
         let Some(since) = self.flight.waiting_since else { return };
         let late = now - deadline;
-        let verdict_at = self.grace_until.max(Some(self.stall_verdict_at(since))).unwrap_or(now);
+        let grace = self.grace_until.max(self.flight.grace_until);
+        let verdict_at = grace.max(Some(self.stall_verdict_at(since))).unwrap_or(now);
         if now >= verdict_at {
             self.judge_stall(since, late, now, kernel, mass);
         } else {
             self.flight.look_at = Some(verdict_at.min(now + self.look_every()));
             // Nothing of what we wrote arrives, and our kernel asked again in vain: the interval need not pass.
             let lost = kernel.is_some_and(|kernel| kernel.is_path_dead(self.look_every() / 2));
-            if lost && matches!(self.phase, Phase::Quiet { .. }) {
+            if lost && matches!(self.phase, Phase::Quiet { .. }) && self.resting_since.is_none() {
                 self.start_due(now, late);
             }
         }
@@ -149,20 +142,32 @@ impl Detector {
 
     /// The peer's kernel goes on taking bytes.
     fn note_progress(&mut self, now: Instant, unacked_bytes: u64) {
-        if let Some(doubt) = self.flight.doubts.latest {
-            self.tell(Event::Spared(doubt));
-        }
         if unacked_bytes == 0 && !self.flight.socket_full {
-            self.flight.land();
+            self.land();
             return;
         }
-        self.flight.doubts = Doubts::default();
+        self.spare_stalled();
         self.flight.waiting_since = Some(now);
         self.flight.look_at = Some(now + self.look_every());
     }
 
+    /// Everything has arrived.
+    fn land(&mut self) {
+        self.spare_stalled();
+        let Flight { written, blind, probe_waits, probe_end, .. } = self.flight;
+        self.flight = Flight { written, blind, probe_waits, probe_end, ..Flight::default() };
+    }
+
+    fn spare_stalled(&mut self) {
+        self.flight.grace_until = None;
+        let doubts = std::mem::take(&mut self.flight.doubts);
+        if let Some(doubt) = doubts.latest.filter(|_| self.phase != Phase::Dead) {
+            self.tell(Event::Spared(doubt));
+        }
+    }
+
     fn look_every(&self) -> Duration {
-        LOOK_EVERY.min(self.limits.verdict_after / 2).min(self.limits.write_stall_after)
+        LOOK_EVERY.min(self.limits.verdict_after / 2)
     }
 
     /// A peer that takes nothing is given up after `write_stall_after`, whatever it sends; one that is silent as
@@ -171,7 +176,7 @@ impl Detector {
     fn stall_verdict_at(&self, since: Instant) -> Instant {
         let silent = if self.resting_since.is_some() { since } else { self.silent_since };
         let bound = (since + self.limits.verdict_after).max(silent + self.limits.bound());
-        bound.min(since + self.limits.write_stall_after)
+        bound.min(since + self.limits.stall_after())
     }
 
     fn judge_stall(
@@ -188,27 +193,23 @@ impl Detector {
         // Somebody who is heard is not unreachable, whatever becomes of our bytes.
         let unheard = self.resting_since.is_some() || now >= self.silent_since + self.limits.verdict_after;
         let path_dead = kernel.is_some_and(|kernel| kernel.is_path_dead(self.limits.verdict_after));
-        let cause = if unheard && path_dead {
-            Some(Cause::Unreachable)
-        } else if frozen || now >= since + self.limits.write_stall_after {
-            Some(Cause::WriteStalled)
-        } else {
-            None
+        self.flight.look_at = Some(now + self.look_every());
+        let stalled = frozen || now >= since + self.limits.stall_after();
+        let cause = match (unheard && path_dead, stalled) {
+            (true, _) => Cause::Unreachable,
+            (false, true) => Cause::WriteStalled,
+            (false, false) => return,
         };
         let verdict_after = self.limits.verdict_after;
         if self.flight.doubts.raise_late(late, &self.limits) {
             let until = now + late.min(verdict_after);
-            self.flight.look_at = Some(until);
+            self.flight.grace_until = Some(until);
             self.withhold(self.flight.doubts, until);
-        } else if cause == Some(Cause::Unreachable) && self.doubts.raise_mass(mass) {
-            self.flight.look_at = Some(now + verdict_after);
+        } else if cause == Cause::Unreachable && self.doubts.raise_mass(mass) {
             self.withhold(self.doubts, now + verdict_after);
-        } else if let Some(cause) = cause {
+        } else {
             let verdict = self.verdict(cause, self.probes_unanswered(), late, now, kernel);
             self.condemn(verdict);
-        } else {
-            let until = since + self.limits.write_stall_after;
-            self.flight.look_at = Some(until.min(now + self.look_every()));
         }
     }
 }

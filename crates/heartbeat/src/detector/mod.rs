@@ -79,8 +79,9 @@ pub enum Pong {
 /// Evidence of life is inbound only: any byte counts, nothing that we send does. Call
 /// [`handle_bytes`](Detector::handle_bytes) for whatever arrives and
 /// [`handle_timeout`](Detector::handle_timeout) when [`poll_timeout`](Detector::poll_timeout) is due, after
-/// reading what already waits in the socket; then drain [`poll_event`](Detector::poll_event), and call
-/// [`poll_probe`](Detector::poll_probe) whenever a control frame may be written.
+/// reading what already waits in the socket; then drain [`poll_event`](Detector::poll_event), call
+/// [`poll_probe`](Detector::poll_probe) whenever a control frame may be written, and
+/// [`handle_written`](Detector::handle_written) for what the socket takes.
 ///
 /// # Guarantee
 /// With timers on time and probes written when they are due, a silent peer is declared dead no later than
@@ -109,8 +110,8 @@ pub struct Detector {
     ignored: u8,
     /// The kernel that acknowledges what we write is not the peer's but that of a proxy in between.
     behind_proxy: bool,
-    /// A call can have two things to tell: a suspicion, and what follows from it.
-    events: [Option<Event>; 2],
+    /// A call can have three things to tell: a stall that is over, a suspicion, and what follows from it.
+    events: [Option<Event>; 3],
     random: fastrand::Rng,
 }
 
@@ -147,7 +148,7 @@ impl Detector {
             grace_until: None,
             ignored: 0,
             behind_proxy: false,
-            events: [None, None],
+            events: [const { None }; 3],
             random,
         }
     }
@@ -185,7 +186,7 @@ impl Detector {
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> Pong {
         let Some(sent_at) = self.sent.find(payload) else { return Pong::Foreign };
         if self.sent.is_latest(payload) {
-            self.flight.handle_answer();
+            self.handle_answer();
         }
         self.habit = PongHabit::Answers;
         self.ignored = 0;
@@ -227,6 +228,7 @@ impl Detector {
             Phase::Due(due) => {
                 due.look_at += pause;
                 due.in_flight_since = None;
+                due.lost = false;
             }
             Phase::Dead => {}
         }
@@ -249,6 +251,9 @@ impl Detector {
     /// Does what is due at `now`. `mass` says that most peers of this kind are missing
     /// ([`Crowd::is_doubtful`](crate::Crowd::is_doubtful)).
     pub fn handle_timeout(&mut self, now: Instant, kernel: Option<KernelView>, mass: bool) {
+        if let Some(kernel) = kernel {
+            self.observe(kernel, now);
+        }
         if self.resting_since.is_none() {
             match self.phase {
                 Phase::Quiet { probe_at } if now >= probe_at => self.start_due(now, now - probe_at),
@@ -284,9 +289,11 @@ impl Detector {
         matches!(self.phase, Phase::Probing(Probing { suspected: true, .. }))
     }
 
-    /// Returns whether the peer is a suspect that used to answer, or never had to.
+    /// Returns whether the peer is a suspect that used to answer, or never had to; or one that no probe can
+    /// reach, since what stands before it is lost.
     pub fn is_missing(&self) -> bool {
-        self.is_suspect() && self.habit != PongHabit::Never
+        let lost = matches!(self.phase, Phase::Due(Due { lost: true, .. }));
+        (self.is_suspect() || lost) && self.habit != PongHabit::Never
     }
 
     /// Returns when the last byte came.
@@ -333,9 +340,10 @@ impl Detector {
     }
 
     fn tell(&mut self, event: Event) {
-        match &mut self.events {
-            [Some(_), last] => *last = Some(event),
-            [first, _] => *first = Some(event),
+        let slot = self.events.iter_mut().find(|slot| slot.is_none());
+        debug_assert!(slot.is_some(), "no room to tell {event:?}");
+        if let Some(slot) = slot {
+            *slot = Some(event);
         }
     }
 

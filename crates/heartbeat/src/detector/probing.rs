@@ -19,68 +19,81 @@ pub(super) struct Probing {
     pub(super) gap: Duration,
     pub(super) suspected: bool,
     pub(super) verdict_at: Instant,
-    /// How late the timer of the first probe ran.
+    /// How late the timers of this silence ran, at most.
     pub(super) late: Duration,
     /// Bytes that went before the first of these probes.
     pub(super) position: u64,
-    /// How many bytes the peer's kernel had taken at the last look.
-    pub(super) delivered: Option<u64>,
 }
 
-/// The first probe waits for a place between two frames. Meanwhile only the kernel can tell of a dead path.
+/// The first probe waits for a place between two frames, and then for the socket to take it. Meanwhile only
+/// the kernel can tell of a dead path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) look_at: Instant,
     /// From here on bytes were in flight, and no acknowledgement came.
     pub(super) in_flight_since: Option<Instant>,
-    /// How late its timer ran.
+    /// Our kernel asked again in vain from one look to the next.
+    pub(super) lost: bool,
+    /// How late the timers of this silence ran, at most.
     pub(super) late: Duration,
+    /// Bytes that go before the probe, once it has its place.
+    pub(super) position: Option<u64>,
 }
 
 impl Detector {
     /// Returns whether a probe waits for a place between two frames.
     pub fn is_probe_due(&self) -> bool {
-        let due = matches!(self.phase, Phase::Due(_) | Phase::Probing(Probing { next_at: None, .. }));
+        let due = matches!(
+            self.phase,
+            Phase::Due(Due { position: None, .. }) | Phase::Probing(Probing { next_at: None, .. })
+        );
         due && self.resting_since.is_none()
     }
 
-    /// Returns the probe to write, if one is due. Call it only where a control frame may be written now, with at
-    /// most `ahead` bytes before it; the clock of the verdict starts with the first.
-    pub fn poll_probe(&mut self, now: Instant, ahead: usize) -> Option<ProbeId> {
-        match self.phase {
-            _ if self.resting_since.is_some() => None,
-            Phase::Due(due) => {
-                let gap = self.timeout();
-                self.phase = Phase::Probing(Probing {
-                    since: now,
-                    count: 1,
-                    next_at: Some(now + gap),
-                    gap,
-                    suspected: false,
-                    verdict_at: now + self.limits.verdict_after,
-                    late: due.late,
-                    position: self.flight.written + ahead as u64,
-                    delivered: None,
-                });
-                self.flight.expect_probe();
-                Some(self.sent.push(now))
-            }
-            Phase::Probing(ref mut probing) if probing.next_at.is_none() => {
+    /// Returns the probe to write, if one is due. Call it only where a control frame may be put, with `ahead` bytes
+    /// before it that the socket has not taken, in a frame of `len` bytes. The clock of the verdict starts when
+    /// the socket has taken the first ([`handle_written`](Detector::handle_written)).
+    pub fn poll_probe(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
+        if !self.is_probe_due() {
+            return None;
+        }
+        match &mut self.phase {
+            Phase::Due(due) => due.position = Some(self.flight.written + ahead as u64),
+            Phase::Probing(probing) => {
                 probing.count = probing.count.saturating_add(1);
                 // Gaps double; a silence that outlasts `verdict_after` (frozen, never pongs) is probed on,
                 // so that the kernel has something unacknowledged to judge by.
                 probing.gap = (probing.gap * 2).min(self.limits.verdict_after / 2);
                 probing.next_at = Some(now + probing.gap);
-                self.flight.expect_probe();
-                Some(self.sent.push(now))
             }
-            Phase::Quiet { .. } | Phase::Probing(_) | Phase::Dead => None,
+            Phase::Quiet { .. } | Phase::Dead => {}
         }
+        self.flight.queue_probe(ahead, len);
+        Some(self.sent.push(now))
+    }
+
+    /// The socket took a probe: from here on an answer is possible.
+    pub(super) fn handle_probe_written(&mut self, now: Instant) {
+        self.sent.stamp_latest(now);
+        let Phase::Due(Due { position: Some(position), late, .. }) = self.phase else { return };
+        let gap = self.timeout();
+        // If it leaves while we don't read, its time begins with the next read; `handle_resume` sees to that.
+        let since = self.resting_since.unwrap_or(now);
+        self.phase = Phase::Probing(Probing {
+            since,
+            count: 1,
+            next_at: Some(since + gap),
+            gap,
+            suspected: false,
+            verdict_at: since + self.limits.verdict_after,
+            late,
+            position,
+        });
     }
 
     pub(super) fn start_due(&mut self, now: Instant, late: Duration) {
         let look_at = now + self.limits.verdict_after / 8;
-        self.phase = Phase::Due(Due { look_at, in_flight_since: None, late });
+        self.phase = Phase::Due(Due { look_at, in_flight_since: None, lost: false, late, position: None });
     }
 
     /// Looks whether bytes stay unacknowledged from one look to the next, for as long as a verdict takes.
@@ -96,12 +109,14 @@ impl Detector {
             .filter(|&since| in_flight.is_some_and(|kernel| kernel.is_path_dead(now - since)))
             .filter(|_| late <= self.limits.lateness_max());
         due.in_flight_since = since.or(in_flight.map(|_| now));
+        due.lost = since.is_some();
+        due.late = due.late.max(late);
         due.look_at = due.in_flight_since.map_or(now + step, |since| (since + step * 7).max(now + step));
         if let Some(until) = self.grace_until.filter(|&until| now < until) {
             due.look_at = until;
         } else if since.is_some_and(|since| now - since >= step * 7) {
             if !self.doubts.raise_mass(mass) {
-                let verdict = self.verdict(Cause::Unreachable, 0, late.max(due.late), now, kernel);
+                let verdict = self.verdict(Cause::Unreachable, 0, due.late, now, kernel);
                 self.condemn(verdict);
                 return;
             }
@@ -118,13 +133,9 @@ impl Detector {
         kernel: Option<KernelView>,
         mass: bool,
     ) {
-        let before = probing.delivered;
-        if let Some(kernel) = kernel {
-            self.flight.observe(kernel, now);
-            probing.delivered = Some(self.flight.delivered(kernel));
-        }
-        if probing.next_at.is_some_and(|at| now >= at) {
+        if let Some(at) = probing.next_at.filter(|&at| now >= at) {
             probing.next_at = None;
+            probing.late = probing.late.max(now - at);
             if !probing.suspected {
                 probing.suspected = true;
                 self.tell(Event::Suspected);
@@ -138,25 +149,36 @@ impl Detector {
             self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
             return;
         }
-        let late = now - probing.verdict_at;
-        if self.doubts.raise_late(late, &self.limits) {
-            // We slept, so the peer may have answered into a void: it gets back the time we lost.
-            let chance = late.max(self.timeout() * 2).min(self.limits.verdict_after);
-            self.withhold_probing(probing, now + chance);
-            return;
-        }
-        match self.judge(probing, before, now, kernel) {
-            Judgement::Dead(cause) if self.is_hasty(cause) && self.doubts.raise_mass(mass) => {
-                // A kernel that was cut off asks again at growing intervals: as late as twice the outage.
-                self.withhold_probing(probing, now + self.limits.verdict_after);
-            }
-            Judgement::Dead(cause) => {
-                let verdict = self.verdict(cause, probing.count, late.max(probing.late), now, kernel);
-                self.condemn(verdict);
-            }
+        match self.judge(probing, now, kernel) {
+            Judgement::Dead(cause) => self.condemn_unless_doubtful(cause, probing, now, kernel, mass),
             Judgement::Wait(until) => {
                 self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
             }
+        }
+    }
+
+    fn condemn_unless_doubtful(
+        &mut self,
+        cause: Cause,
+        probing: Probing,
+        now: Instant,
+        kernel: Option<KernelView>,
+        mass: bool,
+    ) {
+        let late = now - probing.verdict_at;
+        // A late first probe is as good a sign that we were away; it counts once.
+        let lost = if self.doubts.is_late() { late } else { late.max(probing.late) };
+        let verdict_after = self.limits.verdict_after;
+        if self.doubts.raise_late(lost, &self.limits) {
+            // We slept, so the peer may have answered into a void: it gets back the time we lost.
+            let chance = lost.max(self.timeout() * 2).min(verdict_after);
+            self.withhold_probing(probing, now + chance);
+        } else if self.is_hasty(cause) && self.doubts.raise_mass(mass) {
+            // A kernel that was cut off asks again at growing intervals: as late as twice the outage.
+            self.withhold_probing(probing, now + verdict_after);
+        } else {
+            let verdict = self.verdict(cause, probing.count, late.max(probing.late), now, kernel);
+            self.condemn(verdict);
         }
     }
 
@@ -171,17 +193,10 @@ impl Detector {
         self.withhold(self.doubts, verdict_at);
     }
 
-    fn judge(
-        &self,
-        probing: Probing,
-        delivered_before: Option<u64>,
-        now: Instant,
-        kernel: Option<KernelView>,
-    ) -> Judgement {
+    fn judge(&self, probing: Probing, now: Instant, kernel: Option<KernelView>) -> Judgement {
         let verdict_after = self.limits.verdict_after;
         let probed_for = now - probing.since;
-        let queued = probing.delivered.is_some_and(|delivered| delivered <= probing.position);
-        let moving = delivered_before.is_some() && probing.delivered > delivered_before;
+        let queued = kernel.is_some_and(|kernel| self.flight.delivered(kernel) <= probing.position);
         // What the peer sends again, since it does not hear us either, carries an acknowledgement of nothing new.
         let stuck = self.flight.waiting_for(now).is_some_and(|time| time >= verdict_after);
         let unheard = queued && stuck && kernel.is_some_and(|kernel| kernel.is_path_dead(Duration::ZERO));
@@ -194,7 +209,7 @@ impl Detector {
         }
         // On a slow line the probe may stand behind data that the peer's kernel is still taking: nobody can
         // have answered it yet.
-        if queued && moving && now < self.silent_since + self.limits.idle_timeout {
+        if queued && !stuck && now < self.silent_since + self.limits.idle_timeout {
             return Judgement::Wait(now + verdict_after / 4);
         }
         let limit = match (self.habit, kernel) {

@@ -36,6 +36,13 @@ impl SentProbes {
         id
     }
 
+    /// Takes note that the probe sent last has left only `now`: it stood behind other bytes.
+    pub(super) fn stamp_latest(&mut self, now: Instant) {
+        if let Some(latest) = self.count.checked_sub(1) {
+            self.times[(latest % REMEMBERED as u64) as usize] = Some(now);
+        }
+    }
+
     /// Returns `None` for a payload that is not ours, else when it was sent if that is still known and this
     /// is its first answer.
     pub(super) fn find(&mut self, payload: &[u8]) -> Option<Option<Instant>> {

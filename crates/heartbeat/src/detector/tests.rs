@@ -3,13 +3,18 @@
 mod evidence;
 mod flight;
 mod habits;
+mod probes;
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::probing::PROBES_MIN;
 use super::*;
 use proptest::prelude::*;
+
+/// Bytes of a probe.
+const PING: usize = 10;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -48,6 +53,8 @@ struct Run {
     lag: Duration,
     /// Most other peers are missing.
     mass: bool,
+    /// Bytes of probes that wait behind what `kernel` says is not acknowledged.
+    stuck: u64,
     pongs: BinaryHeap<Reverse<(Instant, [u8; 8])>>,
     events: Vec<(Duration, Event)>,
     probes: Vec<Duration>,
@@ -63,6 +70,7 @@ impl Run {
             now: start,
             lag: Duration::ZERO,
             mass: false,
+            stuck: 0,
             pongs: BinaryHeap::new(),
             events: Vec::new(),
             probes: Vec::new(),
@@ -70,7 +78,7 @@ impl Run {
     }
 
     /// Goes on until `end` (time since the start), or until a verdict. `delay` gives the answer time of the
-    /// n-th probe, `kernel` what the kernel would say at a time.
+    /// n-th probe, `kernel` what the kernel would say at a time if no probe had been written.
     fn until(
         &mut self,
         end: Duration,
@@ -92,10 +100,16 @@ impl Run {
                 self.detector.handle_bytes(self.now);
                 self.detector.handle_pong(&payload, self.now);
             }
-            let view =
-                if self.detector.wants_kernel_view(self.now) { kernel(self.now - self.start) } else { None };
-            self.detector.handle_timeout(self.now, view, self.mass);
-            if let Some(id) = self.detector.poll_probe(self.now, 0) {
+            let mut view = kernel(self.now - self.start);
+            match view.as_mut().filter(|view| view.unacked_bytes > 0) {
+                Some(view) => view.unacked_bytes += self.stuck,
+                None => self.stuck = 0,
+            }
+            let wanted = self.detector.wants_kernel_view(self.now);
+            self.detector.handle_timeout(self.now, view.filter(|_| wanted), self.mass);
+            if let Some(id) = self.detector.poll_probe(self.now, 0, PING) {
+                self.detector.handle_written(PING, self.now);
+                self.stuck += PING as u64;
                 if let Some(delay) = delay(self.probes.len()) {
                     self.pongs.push(Reverse((self.now + delay, id.to_payload())));
                 }
@@ -132,7 +146,7 @@ fn a_silent_peer_is_dead_within_the_bound_and_the_verdict_shows_why() {
     let text = verdict.to_string();
     assert!(text.starts_with("peer declared dead (unreachable): last byte "), "{text}");
     assert!(
-        text.contains("probes unanswered 3 (sent ") && text.contains("tcp unacked 14 B, retransmits 4"),
+        text.contains("probes unanswered 3 (sent ") && text.contains("tcp unacked 44 B, retransmits 4"),
         "{text}"
     );
     assert!(matches!(run.events[0].1, Event::Suspected));
@@ -300,7 +314,18 @@ proptest! {
     fn the_silent_are_found(seed: u64, answered in 0usize..20, rtt in 0u64..2_000, fast: bool) {
         let limits = if fast { Limits { ping_interval: ms(1_000), verdict_after: ms(2_000), frozen_after: ms(3_000), ..BALANCED } } else { BALANCED };
         let mut run = Run::new(limits, seed);
-        run.until(ms(3_600_000), &mut |n| (n < answered).then_some(ms(rtt % 1_900)), &path_dead_since(Duration::ZERO));
+        let (sent, alive_at) = (Cell::new(0), Cell::new(Duration::ZERO));
+        let mut answers = |n| {
+            sent.set(n + 1);
+            (n < answered).then_some(ms(rtt % 1_900))
+        };
+        run.until(ms(3_600_000), &mut answers, &|at| {
+            if sent.get() <= answered {
+                alive_at.set(at);
+                return Some(ALIVE);
+            }
+            path_dead_since(alive_at.get())(at)
+        });
         let heard = run.detector.heard_at() - run.start;
         let (at, verdict) = run.verdict().expect("a verdict");
         prop_assert!(at - heard <= limits.bound(), "{:?}", at - heard);

@@ -99,7 +99,9 @@ impl Session {
 
     /// Takes a pong; `Pong::Foreign` is to be forwarded.
     pub fn handle_pong(&mut self, leg: Leg, payload: &[u8], now: Instant) -> Pong {
-        self.detectors[leg.index()].handle_pong(payload, now)
+        let pong = self.detectors[leg.index()].handle_pong(payload, now);
+        self.collect(leg, now);
+        pong
     }
 
     /// Takes a valid Close frame of a peer. It is passed on unless an end of our own is under way.
@@ -213,6 +215,7 @@ impl Session {
     /// Takes note that the socket of `leg` took `bytes`.
     pub fn handle_written(&mut self, leg: Leg, bytes: usize, now: Instant) {
         self.detectors[leg.index()].handle_written(bytes, now);
+        self.collect(leg, now);
     }
 
     /// Takes note that our kernel gave the connection of `leg` up: a verdict of its own, unless an end is
@@ -254,10 +257,10 @@ impl Session {
         self.closing.is_none() && self.detectors[leg.index()].is_probe_due()
     }
 
-    /// Returns the probe to write to `leg`, if one is due; call only where a control frame may go, with at most
-    /// `ahead` bytes before it.
-    pub fn poll_probe(&mut self, leg: Leg, now: Instant, ahead: usize) -> Option<ProbeId> {
-        if self.closing.is_some() { None } else { self.detectors[leg.index()].poll_probe(now, ahead) }
+    /// Returns the probe to write to `leg`, if one is due; call only where a control frame may go, with `ahead`
+    /// bytes before it that the socket has not taken, in a frame of `len` bytes.
+    pub fn poll_probe(&mut self, leg: Leg, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
+        if self.closing.is_some() { None } else { self.detectors[leg.index()].poll_probe(now, ahead, len) }
     }
 
     /// Returns the next thing to do with the socket of `leg`.

@@ -28,6 +28,15 @@ fn close(code: u16, reason: &str) -> Option<CloseFrame> {
     Some(CloseFrame::new(code, reason))
 }
 
+/// Lets the probe that is due go out; returns whether there was one.
+fn probe(session: &mut Session, leg: Leg, now: Instant) -> bool {
+    let due = session.poll_probe(leg, now, 0, 10).is_some();
+    if due {
+        session.handle_written(leg, 10, now);
+    }
+    due
+}
+
 /// Lets only one leg answer probes until a note other than a suspicion falls; returns it with its time.
 fn run_until_dead(
     session: &mut Session,
@@ -40,7 +49,7 @@ fn run_until_dead(
         now = session.poll_timeout().expect("an open session waits for something").max(now);
         session.handle_timeout(now, [kernel; 2]);
         for leg in Leg::BOTH {
-            if session.poll_probe(leg, now, 0).is_some() && leg != silent {
+            if probe(session, leg, now) && leg != silent {
                 session.handle_bytes(leg, now);
             }
         }
@@ -191,7 +200,7 @@ fn what_both_legs_have_to_tell_is_told() {
         now = session.poll_timeout().expect("an open session waits for something").max(now);
         session.handle_timeout(now, [None; 2]);
         for leg in Leg::BOTH {
-            session.poll_probe(leg, now, 0);
+            probe(&mut session, leg, now);
         }
     }
     while session.poll_note().is_some() {}
@@ -254,7 +263,7 @@ fn a_mass_of_missing_clients_is_doubted_once_and_those_who_left_do_not_count() {
                 session.handle_bytes(Leg::Client, at);
             }
             session.handle_timeout(at, [Some(gone), None]);
-            session.poll_probe(Leg::Client, at, 0);
+            probe(session, Leg::Client, at);
             while let Some(note) = session.poll_note() {
                 match note {
                     Note::Withheld(Leg::Client, Doubt::MassSuspicion) => withheld += 1,
@@ -296,7 +305,7 @@ fn a_session_that_ends_leaves_both_crowds_at_once() {
         for session in &mut sessions {
             session.handle_timeout(now + tick * SECOND / 10, [Some(gone); 2]);
             for leg in Leg::BOTH {
-                session.poll_probe(leg, now + tick * SECOND / 10, 0);
+                probe(session, leg, now + tick * SECOND / 10);
             }
         }
     }

@@ -43,7 +43,10 @@ fn a_late_timer_withholds_the_verdict_on_a_stalled_write_too() {
     run.detector.handle_timeout(asleep, Some(SHUT), false);
     assert_eq!(run.detector.poll_event(), Some(Event::Withheld(Doubt::LateTimer)));
     run.now = asleep;
-    run.until(ms(100_000), &mut |_| Some(ms(1)), &|_| Some(SHUT));
+    for second in 61..100 {
+        run.until(ms(second * 1_000), &mut |_| None, &|_| Some(SHUT));
+        run.detector.handle_bytes(run.now);
+    }
     let (at, verdict) = run.verdict().expect("a verdict");
     assert_eq!((at, verdict.cause), (ms(65_000), Cause::WriteStalled));
 }
@@ -113,7 +116,7 @@ fn a_mass_within_long_frames_is_doubted_once_too() {
         run.detector.handle_timeout(at, path_dead_since(Duration::ZERO)(at - run.start), true);
     }
     run.now = at;
-    assert!(run.detector.poll_probe(at, 0).is_some());
+    assert!(run.detector.poll_probe(at, 0, PING).is_some());
     run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
     assert!(run.events.iter().all(|(_, event)| *event != Event::Withheld(Doubt::MassSuspicion)));
     assert_eq!(run.verdict().expect("a verdict").1.withheld, 1);
@@ -169,7 +172,7 @@ fn a_probe_that_overtook_still_stands_behind_what_is_under_way() {
     let mut run = Run::new(BALANCED, 29);
     run.now = run.detector.poll_timeout().expect("a probe");
     run.detector.handle_timeout(run.now, None, false);
-    assert!(run.detector.poll_probe(run.now, 100_000).is_some());
+    assert!(run.detector.poll_probe(run.now, 100_000, PING).is_some());
     // 4000 bytes a second, all of them written by and by.
     run.detector.handle_written(100_030, run.now);
     let slow = |at: Duration| {

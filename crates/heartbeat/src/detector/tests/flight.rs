@@ -58,7 +58,7 @@ fn a_leg_is_looked_at_once_a_second_at_most_and_not_at_all_when_idle() {
         let next = run.detector.poll_timeout().expect("a probe");
         run.now = next;
         run.detector.handle_timeout(next, None, false);
-        let probe = run.detector.poll_probe(next, 0).expect("a probe is due");
+        let probe = run.detector.poll_probe(next, 0, PING).expect("a probe is due");
         run.detector.handle_written(10, next);
         run.detector.handle_bytes(next + ms(40));
         run.detector.handle_pong(&probe.to_payload(), next + ms(40));
@@ -86,7 +86,7 @@ fn what_is_still_on_its_way_when_a_probe_is_answered_is_looked_at() {
     let mut run = Run::new(BALANCED, 33);
     let next = run.detector.poll_timeout().expect("a probe");
     run.detector.handle_timeout(next, None, false);
-    let probe = run.detector.poll_probe(next, 0).expect("a probe is due");
+    let probe = run.detector.poll_probe(next, 0, PING).expect("a probe is due");
     run.detector.handle_written(10, next);
     run.detector.handle_written(500, next + ms(1));
     run.detector.handle_bytes(next + ms(40));
@@ -182,7 +182,7 @@ fn a_peer_that_never_pongs_is_not_missed() {
     run.until(ms(8_000), &mut |_| None, &path_dead_since(Duration::ZERO));
     assert!(run.detector.is_missing());
     run.detector.handle_bytes(run.now);
-    run.until(ms(16_000), &mut |_| None, &|_| Some(SHUT));
+    run.until(ms(16_000), &mut |_| None, &|_| Some(ALIVE));
     assert!(run.detector.is_suspect() && !run.detector.is_missing());
 }
 
@@ -239,7 +239,7 @@ fn the_answer_to_an_older_probe_proves_nothing_of_what_came_after_it() {
     while probes.len() < 2 {
         at = run.detector.poll_timeout().expect("a probe").max(at);
         run.detector.handle_timeout(at, Some(KernelView { unacked_bytes: 10, ..SHUT }), false);
-        if let Some(probe) = run.detector.poll_probe(at, 0) {
+        if let Some(probe) = run.detector.poll_probe(at, 0, PING) {
             run.detector.handle_written(10, at);
             run.detector.handle_written(if probes.is_empty() { 500 } else { 0 }, at);
             probes.push(probe.to_payload());

@@ -1,0 +1,187 @@
+//! A probe on its way out: it counts from when the socket has taken it, and what stands before it counts for it.
+
+use super::*;
+
+/// Goes on until a probe is due.
+fn until_due(run: &mut Run) {
+    while !run.detector.is_probe_due() {
+        run.now = run.detector.poll_timeout().expect("a probe").max(run.now);
+        run.detector.handle_timeout(run.now, None, false);
+    }
+}
+
+#[test]
+fn the_clock_of_the_verdict_starts_when_the_socket_has_taken_the_probe() {
+    for paused in [false, true] {
+        let mut run = Run::new(BALANCED, 70);
+        until_due(&mut run);
+        let probe = run.detector.poll_probe(run.now, 100, PING).expect("it is due");
+        assert!(run.detector.poll_probe(run.now, 100, PING).is_none(), "one at a time");
+        // The frame under way leaves within 4 s, the probe a byte at a time behind it.
+        run.detector.handle_written(50, run.now);
+        run.detector.handle_write_blocked(run.now);
+        for _ in 0..40 {
+            run.now += ms(100);
+            run.detector.handle_timeout(run.now, Some(ALIVE), false);
+        }
+        if paused {
+            run.detector.handle_rest(run.now);
+        }
+        run.detector.handle_written(59, run.now);
+        run.detector.handle_timeout(run.now, Some(ALIVE), false);
+        assert_eq!(run.detector.probes_unanswered(), 0, "its last byte still waits");
+        run.now += ms(10);
+        run.detector.handle_written(1, run.now);
+        assert_eq!(run.detector.probes_unanswered(), 1);
+        let mut written = run.now;
+        if paused {
+            run.now += ms(20_000);
+            run.detector.handle_resume(run.now);
+            // It may have answered at once, unread: its time begins with the next read.
+            written = run.now;
+        }
+        run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
+        let (at, _) = run.verdict().expect("a verdict");
+        assert_eq!(run.start + at, written + BALANCED.verdict_after);
+        assert!(matches!(run.detector.handle_pong(&probe.to_payload(), run.now), Pong::Ours { .. }));
+    }
+}
+
+#[test]
+fn the_round_trip_counts_from_when_the_probe_has_left() {
+    let mut run = Run::new(BALANCED, 71);
+    until_due(&mut run);
+    let probe = run.detector.poll_probe(run.now, 100, PING).expect("it is due");
+    run.now += ms(3_000);
+    run.detector.handle_written(110, run.now);
+    run.now += ms(40);
+    run.detector.handle_bytes(run.now);
+    let pong = run.detector.handle_pong(&probe.to_payload(), run.now);
+    assert_eq!(pong, Pong::Ours { round_trip: Some(ms(40)), late: false });
+}
+
+#[test]
+fn a_pong_proves_nothing_of_data_that_left_in_the_same_write_behind_the_ping() {
+    let mut run = Run::new(BALANCED, 72);
+    until_due(&mut run);
+    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
+    run.detector.handle_written(PING + 500, run.now);
+    run.detector.handle_bytes(run.now + ms(40));
+    run.detector.handle_pong(&probe.to_payload(), run.now + ms(40));
+    assert!(run.detector.wants_kernel_view(run.now + ms(1_000)), "500 bytes are still on their way");
+}
+
+/// A line whose acknowledgements come in lumps, far apart but within `verdict_after`.
+#[test]
+fn a_living_peer_on_a_slow_line_with_coarse_acknowledgements_is_kept() {
+    for seed in 0..200 {
+        for every in [1_000, 2_500, 4_000] {
+            let mut run = Run::new(BALANCED, seed);
+            run.detector.handle_written(100_000, run.now);
+            let lumps = |at: Duration| {
+                let acked = at.as_millis() as u64 / every * every;
+                let taken = (acked * 4).min(100_000);
+                let unacked_bytes = 100_000 - taken;
+                Some(KernelView { unacked_bytes, retransmits: 0, since_last_ack: at - ms(acked) })
+            };
+            // The probes arrive behind the data, after 25 s.
+            run.until(ms(25_000), &mut |_| None, &lumps);
+            assert_eq!(run.verdict(), None, "seed {seed}, every {every} ms");
+        }
+    }
+}
+
+#[test]
+fn a_write_stall_limit_below_the_verdict_is_no_death_of_the_living() {
+    let limits = Limits { write_stall_after: ms(1_000), ..BALANCED };
+    let mut run = Run::new(limits, 73);
+    for second in 0..60 {
+        // Acknowledged 3 s later: slow, and within the promise.
+        run.detector.handle_written(100, run.now);
+        let kernel = |at: Duration| {
+            let unacked_bytes = if second % 4 == 3 { 0 } else { 100 * (second % 4 + 1) };
+            Some(KernelView { unacked_bytes, retransmits: 1, since_last_ack: at.min(ms(3_000)) })
+        };
+        run.until(ms((second + 1) * 1_000), &mut |_| Some(ms(1)), &kernel);
+        run.detector.handle_bytes(run.now);
+    }
+    assert_eq!(run.verdict(), None);
+    assert_eq!(limits.stall_after(), BALANCED.verdict_after);
+}
+
+#[test]
+fn a_late_wake_that_decides_nothing_uses_up_no_doubt() {
+    let mut run = Run::new(BALANCED_APP, 74);
+    run.until(ms(8_000), &mut |_| None, &|_| Some(ALIVE));
+    // Late again and again while the frozen app has its own, longer limit.
+    for _ in 0..4 {
+        run.now += ms(4_000);
+        run.detector.handle_timeout(run.now, Some(ALIVE), false);
+        run.detector.poll_probe(run.now, 0, PING);
+    }
+    let told: Vec<_> = std::iter::from_fn(|| run.detector.poll_event()).collect();
+    assert!(!told.contains(&Event::Withheld(Doubt::LateTimer)), "{told:?}");
+    run.now += ms(60_000);
+    run.detector.handle_timeout(run.now, Some(ALIVE), false);
+    assert_eq!(run.detector.poll_event(), Some(Event::Withheld(Doubt::LateTimer)));
+}
+
+/// The whole machine stood still, and with it the acknowledgements of what the peer sent: that comes again as
+/// late as the pause was long.
+#[test]
+fn a_first_probe_that_is_late_gives_the_peer_its_time_back_once() {
+    let mut run = Run::new(BALANCED, 75);
+    run.now += ms(8_000);
+    let first = run.detector.poll_timeout().expect("a probe");
+    let late = run.now - first;
+    let mut events = Vec::new();
+    run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
+    for (at, event) in &run.events {
+        match event {
+            Event::Withheld(doubt) => events.push((*at, *doubt)),
+            Event::Dead(verdict) => {
+                assert_eq!((*at, verdict.withheld), (ms(8_000) + BALANCED.verdict_after + late, 1));
+                assert_eq!(verdict.timer_lag, late);
+            }
+            Event::Suspected | Event::Recovered | Event::Spared(_) => {}
+        }
+    }
+    assert_eq!(events, [(ms(8_000) + BALANCED.verdict_after, Doubt::LateTimer)]);
+    assert!(run.verdict().is_some());
+}
+
+#[test]
+fn a_doubted_stall_that_ends_with_a_pong_is_told_as_spared() {
+    let mut run = Run::new(BALANCED, 76);
+    until_due(&mut run);
+    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
+    run.detector.handle_written(PING, run.now);
+    for _ in 0..12 {
+        run.now += ms(900);
+        run.detector.handle_bytes(run.now);
+        while run.detector.poll_event().is_some() {}
+    }
+    run.now += ms(3_000);
+    run.detector.handle_bytes(run.now);
+    run.detector.handle_timeout(run.now, Some(KernelView { unacked_bytes: 10, ..SHUT }), false);
+    let told: Vec<_> = std::iter::from_fn(|| run.detector.poll_event()).collect();
+    assert_eq!(told, [Event::Withheld(Doubt::LateTimer)]);
+    run.detector.handle_pong(&probe.to_payload(), run.now);
+    assert_eq!(run.detector.poll_event(), Some(Event::Spared(Doubt::LateTimer)));
+}
+
+#[test]
+fn three_things_at_once_are_all_told() {
+    let mut run = Run::new(BALANCED, 77);
+    until_due(&mut run);
+    run.detector.poll_probe(run.now, 0, PING);
+    run.detector.handle_written(PING, run.now);
+    run.detector.flight.doubts.raise_late(ms(60_000), &BALANCED);
+    run.now += ms(60_000);
+    // Some bytes were taken, then none: one stall is over, and there is a suspicion whose verdict is withheld.
+    let kernel = KernelView { unacked_bytes: 5, retransmits: 3, since_last_ack: ms(50_000) };
+    run.detector.handle_timeout(run.now, Some(kernel), false);
+    let told: Vec<_> = std::iter::from_fn(|| run.detector.poll_event()).collect();
+    let late = Doubt::LateTimer;
+    assert_eq!(told, [Event::Spared(late), Event::Suspected, Event::Withheld(late)]);
+}
