@@ -2,7 +2,7 @@
 //!
 //! `bench detection` measures how long the verdict on a dead client takes and that no living one is given
 //! up; `bench look` measures what a look into the kernel costs. Both run the release binary as a child in a
-//! network of its own (Linux, root).
+//! network of its own (Linux, root). `bench proxies` measures pulsegate beside other proxies, on loopback.
 
 mod app;
 mod client;
@@ -16,6 +16,7 @@ mod machine;
 mod peer;
 mod plan;
 mod plot;
+mod proxies;
 mod report;
 mod scenario;
 mod stats;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Measures pulsegate: real processes, real sockets, real black holes (Linux, root).
+/// Measures pulsegate: real processes, real sockets, real black holes (Linux).
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Cli {
@@ -47,16 +48,34 @@ enum Command {
     ///
     /// Needs root, `ip`, `nft`, and `strace` for the counts. Takes about three minutes.
     Look(look::Options),
+    /// Throughput, latency, memory and accept beside nginx, HAProxy and a relay that only copies.
+    ///
+    /// Takes about 20 minutes with the defaults; what is not installed is left out. The exit status is 1 when
+    /// a cell stayed empty, never because of a figure.
+    Proxies(proxies::Options),
     /// The clients of a measurement; started by the others.
     #[command(hide = true)]
     Client(client::Options),
+    /// The clients of `proxies`.
+    #[command(hide = true)]
+    Load(proxies::LoadOptions),
+    /// The app of `proxies`.
+    #[command(hide = true)]
+    EchoApp,
+    /// A proxy that only copies bytes.
+    #[command(hide = true)]
+    CopyRelay(proxies::CopyOptions),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Detection(options) => detection::run(options),
         Command::Look(options) => look::run(options).map(|()| true),
+        Command::Proxies(options) => proxies::run(options),
         Command::Client(options) => client::run(options).map(|()| true),
+        Command::Load(options) => proxies::run_load(&options).map(|()| true),
+        Command::EchoApp => proxies::run_echo().map(|()| true),
+        Command::CopyRelay(options) => proxies::run_copy(options).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
