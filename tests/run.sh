@@ -30,7 +30,8 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   doctest   the examples in the docs
   fuzz      each fuzz target for FUZZ_SECONDS (20), starting from its corpus
   build     the release binary that the steps below run
-  bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root)
+  bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root);
+            beside nginx, HAProxy and a relay every cell is measured, whatever the figures
   node      npm ws, Chromium, Socket.IO
   python    Python websockets, bad input, shutdown, configuration
   netns     network faults between network namespaces (root)
@@ -82,6 +83,21 @@ need_binary() {
     missing="the release binary, which does not build"
     return 1
   }
+}
+
+# Servers that only our own tools start: the services that come with them stay off.
+need_proxy() {
+  if have "$1" || [[ -x /usr/sbin/$1 ]]; then return; fi
+  missing="$1 (Debian package $2)"
+  [[ $EUID -eq 0 ]] || return 1
+  local policy=/usr/sbin/policy-rc.d made='' status=0
+  if [[ ! -e $policy ]]; then
+    made=yes
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" || return 1
+  fi
+  apt_install "$2" || status=$?
+  [[ -z $made ]] || rm -f "$policy"
+  return "$status"
 }
 
 need_fuzz() { need c++ g++ && need_cargo fuzz; }
@@ -162,7 +178,7 @@ needs_of() {
     fuzz) need_fuzz ;;
     node) need_node ;;
     python) need_python && need_node && need_faketime ;;
-    bench) need_binary && need_namespaces ;;
+    bench) need_binary && need_namespaces && need_proxy nginx nginx-light && need_proxy haproxy haproxy ;;
     netns) need_namespaces && need_python && need_node ;;
     promtool) need_python && need_node && need_promtool ;;
     *) true ;;
@@ -216,7 +232,8 @@ step_build() { cargo build --quiet --locked --release -p pulsegate; }
 step_bench() {
   cargo build --quiet --locked --release -p pulsegate-bench &&
     "$target/release/bench" detection --sessions 200 --dead 40 --profile fast --network good --slack-ms 1000 \
-      --out "$scratch/detection.svg" --json "$scratch/detection.json"
+      --out "$scratch/detection.svg" --json "$scratch/detection.json" &&
+    "$target/release/bench" proxies --brief --json "$scratch/proxies.json"
 }
 step_node() { (cd "$root/tests/node" && node --test --test-concurrency=1 --test-reporter=spec ./*.test.mjs); }
 step_python() { run_pytest python --ignore=python/test_promtool.py; }

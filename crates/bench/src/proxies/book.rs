@@ -136,11 +136,7 @@ impl Book {
 impl Figure {
     fn compared(&self) -> Option<f64> {
         let own = self.contenders.get(&Kind::Pulsegate)?.median;
-        let others = self
-            .contenders
-            .iter()
-            .filter(|(kind, _)| kind.is_proxy() && **kind != Kind::Pulsegate)
-            .map(|(_, runs)| runs.median);
+        let others = self.contenders.iter().filter(|(kind, _)| kind.is_rival()).map(|(_, runs)| runs.median);
         let (own, best) = match self.better {
             Better::Higher => (own, others.max_by(f64::total_cmp)?),
             // The smaller the better: turned round, so that more than one is ahead here, too.

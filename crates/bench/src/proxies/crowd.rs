@@ -20,9 +20,9 @@ const MEMORY: Measure = Measure { name: "memory per session", unit: "KiB", bette
 const START: Measure =
     Measure { name: "memory of the proxy at the start", unit: "KiB", better: Better::Neither };
 const TO_IDLE: Measure =
-    Measure { name: "memory per session, to idle before", unit: "ratio", better: Better::Lower };
+    Measure { name: "memory per session, to idle before", unit: "ratio", better: Better::Neither };
 const TO_START: Measure =
-    Measure { name: "memory of the proxy, to the start", unit: "ratio", better: Better::Lower };
+    Measure { name: "memory of the proxy, to the start", unit: "ratio", better: Better::Neither };
 const PROBE_CPU: Measure = Measure { name: "CPU per probe", unit: "µs", better: Better::Lower };
 const PROBES: Measure = Measure { name: "probes counted", unit: "number", better: Better::Neither };
 const SECOND_CPU: Measure =

@@ -54,7 +54,13 @@ pub(crate) struct Options {
     /// Only the cells whose group is named.
     #[arg(long, value_enum)]
     only: Vec<Group>,
-    /// Where the figures go [default: docs/performance.json; nowhere with --brief, --url or --only].
+    /// Only these, in any case in the usual order.
+    #[arg(long, value_enum)]
+    contender: Vec<Kind>,
+    /// Another build of pulsegate that is measured beside this one: before and after a change.
+    #[arg(long, value_name = "PROGRAM")]
+    baseline: Option<PathBuf>,
+    /// Where the figures go [default: docs/performance.json, but nowhere if only a part is measured].
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -105,15 +111,16 @@ async fn measure(options: &Options, plan: &Plan) -> Result<bool> {
     if let Some(url) = &options.url {
         let site = Site { kind: Kind::Url, endpoint: endpoint(url)?, server: None };
         for round in 0..plan.rounds {
-            busy_cells(options, plan, round, &[site.kind], std::slice::from_ref(&site), &mut book).await;
+            busy_cells(options, plan, round, std::slice::from_ref(&site), &mut book).await;
         }
     } else {
-        let programs = Programs::find()?;
-        missing = Kind::ALL.into_iter().filter(|kind| !programs.has(*kind)).collect();
+        let programs = Programs::find(options.baseline.clone())?;
+        let wanted: Vec<_> = Kind::ALL.into_iter().filter(|kind| options.wants(*kind)).collect();
+        missing = wanted.iter().copied().filter(|kind| !programs.has(*kind)).collect();
         for kind in &missing {
             report::progress(&format!("{0} is not installed: no figures of {0}", kind.as_str()));
         }
-        kinds = Kind::ALL.into_iter().filter(|kind| programs.has(*kind)).collect();
+        kinds = wanted.into_iter().filter(|kind| programs.has(*kind)).collect();
         versions = kinds.iter().filter_map(|kind| Some((*kind, programs.version(*kind)?))).collect();
         all_cells(options, plan, &kinds, &programs, &mut book).await?;
     }
@@ -142,8 +149,7 @@ fn tell(options: &Options, book: &Book, kinds: &[Kind], record: &Record<'_>) -> 
             kind.as_str()
         ));
     }
-    let is_partial = options.brief || options.url.is_some() || !options.only.is_empty();
-    let path = options.json.clone().or_else(|| (!is_partial).then(|| RECORD.into()));
+    let path = options.json.clone().or_else(|| (!options.is_partial()).then(|| RECORD.into()));
     if let Some(path) = path {
         fs::write(&path, serde_json::to_string_pretty(record)? + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -168,7 +174,7 @@ async fn all_cells(
         sites.push(Site::new(*kind, Server::start(*kind, programs, app.address).await?));
     }
     for round in 0..plan.rounds {
-        busy_cells(options, plan, round, kinds, &sites, book).await;
+        busy_cells(options, plan, round, &sites, book).await;
         for group in [Group::Memory, Group::Growth].into_iter().filter(|group| options.has(*group)) {
             for kind in kinds.iter().copied().filter(|kind| kind.is_proxy()) {
                 progress(round, kind, &format!("{group:?}"));
@@ -186,15 +192,7 @@ async fn all_cells(
 }
 
 /// The cells for which the proxies go on running, cell by cell and proxy by proxy.
-async fn busy_cells(
-    options: &Options,
-    plan: &Plan,
-    round: usize,
-    kinds: &[Kind],
-    sites: &[Site],
-    book: &mut Book,
-) {
-    debug_assert_eq!(kinds.len(), sites.len());
+async fn busy_cells(options: &Options, plan: &Plan, round: usize, sites: &[Site], book: &mut Book) {
     if options.has(Group::Echo) {
         for cell in plan.echoes.iter().copied() {
             for site in sites {
@@ -224,6 +222,21 @@ async fn busy_cells(
 impl Options {
     fn has(&self, group: Group) -> bool {
         self.only.is_empty() || self.only.contains(&group)
+    }
+
+    fn wants(&self, kind: Kind) -> bool {
+        match &self.contender[..] {
+            [] => kind != Kind::Baseline || self.baseline.is_some(),
+            wanted => wanted.contains(&kind),
+        }
+    }
+
+    /// Whether the figures are not those of the record in the repo.
+    fn is_partial(&self) -> bool {
+        self.brief
+            || self.url.is_some()
+            || self.baseline.is_some()
+            || !(self.only.is_empty() && self.contender.is_empty())
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +18,12 @@ use crate::gateway::{Gateway, Metrics};
 use crate::plan::Profile;
 
 const START_MAX_SECONDS: f64 = 10.0;
-const START_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a proxy may take to end by itself.
+const END_MAX_SECONDS: f64 = 2.0;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What clients connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// The app itself: what is left for a proxy to lose.
@@ -29,13 +32,17 @@ pub(crate) enum Kind {
     Haproxy,
     Nginx,
     Pulsegate,
+    /// Another build of pulsegate.
+    Baseline,
     /// Somebody else's, of which only an address is known.
+    #[value(skip)]
     Url,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 5] =
-        [Kind::Direct, Kind::Relay, Kind::Haproxy, Kind::Nginx, Kind::Pulsegate];
+    /// In the order in which they are measured.
+    pub(crate) const ALL: [Kind; 6] =
+        [Kind::Direct, Kind::Relay, Kind::Haproxy, Kind::Nginx, Kind::Pulsegate, Kind::Baseline];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -44,8 +51,14 @@ impl Kind {
             Kind::Haproxy => "HAProxy",
             Kind::Nginx => "nginx",
             Kind::Pulsegate => "pulsegate",
+            Kind::Baseline => "baseline",
             Kind::Url => "url",
         }
+    }
+
+    /// Whether it is one that pulsegate is compared with.
+    pub(crate) fn is_rival(self) -> bool {
+        matches!(self, Kind::Relay | Kind::Haproxy | Kind::Nginx)
     }
 
     /// Whether it is one whose processes are measured.
@@ -76,7 +89,8 @@ enum Running {
 /// Which programs there are.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    pub(crate) gateway: PathBuf,
+    gateway: PathBuf,
+    baseline: Option<PathBuf>,
     nginx: Option<PathBuf>,
     haproxy: Option<PathBuf>,
 }
@@ -91,14 +105,16 @@ struct Killed {
 impl Programs {
     /// # Errors
     /// There is no gateway.
-    pub(crate) fn find() -> Result<Programs> {
-        Ok(Programs { gateway: crate::gateway::binary()?, nginx: find("nginx"), haproxy: find("haproxy") })
+    pub(crate) fn find(baseline: Option<PathBuf>) -> Result<Programs> {
+        let (nginx, haproxy) = (find("nginx"), find("haproxy"));
+        Ok(Programs { gateway: crate::gateway::binary()?, baseline, nginx, haproxy })
     }
 
     pub(crate) fn has(&self, kind: Kind) -> bool {
         match kind {
             Kind::Nginx => self.nginx.is_some(),
             Kind::Haproxy => self.haproxy.is_some(),
+            Kind::Baseline => self.baseline.is_some(),
             Kind::Direct | Kind::Relay | Kind::Pulsegate | Kind::Url => true,
         }
     }
@@ -109,6 +125,7 @@ impl Programs {
             Kind::Nginx => (self.nginx.as_ref()?, "-v"),
             Kind::Haproxy => (self.haproxy.as_ref()?, "-v"),
             Kind::Pulsegate => (&self.gateway, "version"),
+            Kind::Baseline => (self.baseline.as_ref()?, "version"),
             Kind::Direct | Kind::Relay | Kind::Url => return None,
         };
         let told = Command::new(program).arg(order).output().ok()?;
@@ -146,11 +163,8 @@ impl Server {
                 let program = programs.haproxy.as_ref().context("there is no haproxy")?;
                 configured(program, &["-db", "-q", "-f"], app, haproxy_cfg)?
             }
-            Kind::Pulsegate => {
-                let gateway = Gateway::start(&programs.gateway, app, Profile::Balanced).await?;
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, gateway.port()));
-                (address, Running::Gateway(Box::new(gateway)))
-            }
+            Kind::Pulsegate => pulsegate(&programs.gateway, app).await?,
+            Kind::Baseline => pulsegate(programs.baseline.as_ref().context("there is none")?, app).await?,
             Kind::Url => bail!("it runs already"),
         };
         let mut server = Server { address, running };
@@ -189,7 +203,7 @@ impl Server {
             if Moment::now().seconds_since(start) > START_MAX_SECONDS {
                 bail!("the proxy does not listen on {}", self.address);
             }
-            tokio::time::sleep(START_LOOK_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
@@ -197,16 +211,29 @@ impl Server {
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // The parent first, or it would start its workers again. It fails only for who is gone already.
-        for pid in process::tree(self.child.id()) {
-            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        let all = process::tree(self.child.id());
+        // A signal fails only for who is gone already. The parent is asked first: it knows how to end its workers,
+        // and would start them again.
+        signal(self.child.id(), Signal::TERM);
+        let start = Moment::now();
+        while matches!(self.child.try_wait(), Ok(None))
+            && Moment::now().seconds_since(start) < END_MAX_SECONDS
+        {
+            std::thread::sleep(LOOK_EVERY);
         }
-        let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            all.into_iter().for_each(|pid| signal(pid, Signal::KILL));
+            let _ = self.child.wait();
+        }
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);
         }
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -230,6 +257,13 @@ fn own_process(args: &[&str]) -> Result<(Killed, SocketAddr)> {
     BufReader::new(killed.child.stdout.take().expect("it is piped")).read_line(&mut line)?;
     let address = line.trim().parse().with_context(|| format!("{} did not start", args[0]))?;
     Ok((killed, address))
+}
+
+/// With its default configuration, but for the line that it logs of each session: the others log nothing either.
+async fn pulsegate(binary: &Path, app: SocketAddr) -> Result<(SocketAddr, Running)> {
+    let gateway = Gateway::start(binary, app, Profile::Balanced).await?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, gateway.port()));
+    Ok((address, Running::Gateway(Box::new(gateway))))
 }
 
 /// A server with a configuration of our own.
