@@ -77,26 +77,23 @@ impl Swarm {
 
     /// What has been done so far, and at which second.
     pub(crate) async fn count(&mut self) -> Result<(u64, f64)> {
-        match self.ask(Order::Count).await? {
-            Answer::Count { done, seconds } => Ok((done, seconds)),
-            other => bail!("the load answers {other:?}"),
-        }
+        let answer = self.ask(Order::Count).await?;
+        let Answer::Count { done, seconds } = answer else { bail!("the load answers {answer:?}") };
+        Ok((done, seconds))
     }
 
     /// # Errors
     /// As for all orders: the load broke off, and says why.
     pub(crate) async fn paced(&mut self, order: Order) -> Result<Pace> {
-        match self.ask(order).await? {
-            Answer::Paced(pace) => Ok(pace),
-            other => bail!("the load answers {other:?}"),
-        }
+        let answer = self.ask(order).await?;
+        let Answer::Paced(pace) = answer else { bail!("the load answers {answer:?}") };
+        Ok(pace)
     }
 
     async fn done(&mut self, order: Order) -> Result<f64> {
-        match self.ask(order).await? {
-            Answer::Done { seconds } => Ok(seconds),
-            other => bail!("the load answers {other:?}"),
-        }
+        let answer = self.ask(order).await?;
+        let Answer::Done { seconds } = answer else { bail!("the load answers {answer:?}") };
+        Ok(seconds)
     }
 
     async fn ask(&mut self, order: Order) -> Result<Answer> {
@@ -105,9 +102,10 @@ impl Swarm {
             .await
             .with_context(|| format!("no end of {order:?}"))??
             .context("the load has ended")?;
-        match serde_json::from_str(&line)? {
-            Answer::Failed(why) => bail!("{order:?}: {why}"),
-            answer => Ok(answer),
+        let answer = serde_json::from_str(&line)?;
+        if let Answer::Failed(why) = answer {
+            bail!("{order:?}: {why}");
         }
+        Ok(answer)
     }
 }
