@@ -56,6 +56,12 @@ class Peers:
         self.run(self._serve(listener))
         return listener.getsockname()[1]
 
+    def app_connections(self):
+        """How many connections the app has open."""
+        async def count():
+            return len(self._server.connections)
+        return self.run(count())
+
     def stop_app(self):
         """The app goes: nobody listens, and each of its connections is reset."""
         async def stop():
@@ -190,6 +196,10 @@ class Peers:
             for one in [*self._connections.values(), *self._app_connections.values()]:
                 one.transport.abort()
             self._server.close()
+            left = [*self._tasks]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
         self.run(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_MAX_S)
