@@ -116,9 +116,9 @@ def test_churn_and_an_idle_flood_harm_no_good_client(world, gateway, process):
     print(f"{resets} resets in {seconds:.1f} s, {opened:.0f} sessions, worst echo {peers.worst_echo_s(near):.3f} s")
     assert peers.worst_echo_s(near) <= GOOD_ECHO_MAX_S
     assert peers.history.end(near, CLIENT) is None
-    # There was such a flood, it reached the gateway, and part of it got as far as a session.
+    # There was such a flood, it reached the gateway (some may be gone before accept), and part of it got a session.
     assert resets >= 0.9 * RESETS_PER_S * seconds
-    assert metric("pulsegate_connections_accepted_total") >= resets + IDLE
+    assert metric("pulsegate_connections_accepted_total") >= 0.9 * (resets + IDLE)
     assert opened > resets / 10
     # Nothing of it is left, on either side of the gateway.
     assert metric("pulsegate_sessions_ended_total") == opened - 1
