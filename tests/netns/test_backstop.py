@@ -10,7 +10,7 @@ PING_INTERVAL_S, VERDICT_AFTER_S, IDLE_TIMEOUT_S = 0.5, 1.5, 2.0
 BOUND_S = PING_INTERVAL_S + VERDICT_AFTER_S
 # The longest limit of the client leg, and then some (`Limits::backstop`).
 BACKSTOP_S = IDLE_TIMEOUT_S + BOUND_S + VERDICT_AFTER_S
-# Left to itself the kernel tries for 14 s at this leg's longest gap between two retransmissions.
+# Left to itself the kernel tries for 14 s at least.
 ASLEEP_S = BACKSTOP_S + 2.0
 
 
