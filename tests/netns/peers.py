@@ -39,13 +39,41 @@ class Peers:
     def run(self, coroutine, limit=WAIT_MAX_S):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(limit)
 
+    def start(self, coroutine):
+        """Runs it beside the test."""
+        self._loop.call_soon_threadsafe(self._keep, coroutine)
+
     # --- the app ---------------------------------------------------------------------------------------------
 
     def app(self, place, address):
         """Listens in a place; it answers each message with its own next one. The path /flood gets bytes for ever."""
-        listener = place.inside(lambda: socket.create_server((address, 0), backlog=1024))
+        port = self._listen_in(place, (address, 0))
+        self._app_at = place, (address, port)
+        return f"http://{address}:{port}"
+
+    def _listen_in(self, place, address):
+        listener = place.inside(lambda: socket.create_server(address, backlog=1024))
         self.run(self._serve(listener))
-        return f"http://{address}:{listener.getsockname()[1]}"
+        return listener.getsockname()[1]
+
+    def app_connections(self):
+        """How many connections the app has open."""
+        async def count():
+            return len(self._server.connections)
+        return self.run(count())
+
+    def stop_app(self):
+        """The app goes: nobody listens, and each of its connections is reset."""
+        async def stop():
+            self._server.close(close_connections=False)
+            for one in self._app_connections.values():
+                _reset(one)
+            await self._server.wait_closed()
+        self.run(stop())
+
+    def start_app_again(self):
+        """It comes back where it was."""
+        self._listen_in(*self._app_at)
 
     async def _serve(self, listener):
         self._server = await serve(self._handle, sock=listener, **(_CALM | self._own_pings))
@@ -151,9 +179,7 @@ class Peers:
     def abort(self, name, side=CLIENT):
         """Ends a connection with a reset."""
         connection = (self._connections if side == CLIENT else self._app_connections)[name]
-        own = connection.transport.get_extra_info("socket")
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self._loop.call_soon_threadsafe(connection.transport.abort)
+        self._loop.call_soon_threadsafe(_reset, connection)
 
     def begin_close(self, name, side=CLIENT):
         """Starts a closing handshake and does not wait for its end."""
@@ -170,6 +196,18 @@ class Peers:
             for one in [*self._connections.values(), *self._app_connections.values()]:
                 one.transport.abort()
             self._server.close()
+            left = [*self._tasks]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
         self.run(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_MAX_S)
+
+
+def _reset(connection):
+    """Ends a connection with a RST; one that is over already stays as it is."""
+    own = connection.transport.get_extra_info("socket")
+    if own.fileno() != -1:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.transport.abort()

@@ -22,5 +22,5 @@ mod sys;
 #[doc(hidden)]
 pub fn kernel_look(stream: &tokio::net::TcpStream) -> bool {
     // What waits to be read is life, and makes the rest needless; a session asks for both all the same.
-    sys::has_bytes_waiting(stream) | sys::kernel_view(stream).is_some()
+    sys::has_bytes_waiting(stream).is_ok_and(|waiting| waiting) | sys::kernel_view(stream).is_some()
 }

@@ -1,6 +1,7 @@
 //! What the kernel knows of a TCP connection. The one place with `unsafe`: no safe crate offers
 //! `getsockopt(TCP_INFO)`, `ioctl(SIOCOUTQ)` and `setsockopt(TCP_RTO_MAX_MS)`.
 
+use std::io;
 use std::mem::MaybeUninit;
 
 use pulsegate_heartbeat::{KernelView, Limits};
@@ -25,8 +26,15 @@ pub(crate) fn kernel_view(_stream: &TcpStream) -> Option<KernelView> {
 }
 
 /// Returns whether bytes wait to be read, or an end of file.
-pub(crate) fn has_bytes_waiting(stream: &TcpStream) -> bool {
-    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
+///
+/// # Errors
+/// The connection is broken. The kernel tells that once, so a read that comes later sees an end of file only.
+pub(crate) fn has_bytes_waiting(stream: &TcpStream) -> io::Result<bool> {
+    match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sets the options of a session's socket. None of them is needed to be correct, so a kernel that does not know
@@ -107,8 +115,26 @@ mod linux {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_session_socket_has_the_backstop() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            ping_interval: second,
+            verdict_after: 2 * second,
+            frozen_after: 30 * second,
+            idle_timeout: 60 * second,
+            write_stall_after: 3 * second,
+        };
+        prepare(&stream, &limits);
+        let timeout = SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(65 * second), "the longest limit, the bound and one verdict more");
+    }
 
     #[tokio::test]
     async fn the_kernel_tells_what_is_unacknowledged() {

@@ -38,6 +38,31 @@ impl Doubt {
     }
 }
 
+/// How late our own timers ran within one silence, or one stall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lateness {
+    /// At most.
+    pub(crate) most: Duration,
+    /// The latest that was worth a doubt, and until when it is.
+    latest: Option<(Duration, Instant)>,
+}
+
+impl Lateness {
+    /// Takes note of a timer that fires `now`, so much too late.
+    pub(crate) fn note(&mut self, late: Duration, now: Instant, limits: &Limits) {
+        self.most = self.most.max(late);
+        if late > limits.lateness_max() {
+            // Then whoever is there was probed again and had time to answer.
+            self.latest = Some((late, now + limits.verdict_after * 2));
+        }
+    }
+
+    /// Returns by how much a timer was late, if that was lately.
+    pub(crate) fn recent(&self, now: Instant) -> Duration {
+        self.latest.filter(|&(_, until)| now < until).map_or(Duration::ZERO, |(late, _)| late)
+    }
+}
+
 /// The doubts raised within one silence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Doubts {

@@ -100,10 +100,17 @@ class Neighbour:
 
     def p99(self, count=100):
         """The 99th percentile of the next `count` echoes, in seconds."""
+        return self._next(count)[count * 99 // 100 - 1]
+
+    def worst(self, count):
+        """The longest of the next `count` echoes, in seconds."""
+        return self._next(count)[-1]
+
+    def _next(self, count):
         start = len(self._times)
         eventually(lambda: self._failure or len(self._times) >= start + count, f"{count} echoes of the neighbour", 60)
         assert self._failure is None, f"the neighbour was harmed: {self._failure!r}"
-        return sorted(self._times[start : start + count])[count * 99 // 100 - 1]
+        return sorted(self._times[start : start + count])
 
     def close(self):
         self._stop.set()

@@ -168,16 +168,23 @@ impl Driver {
     }
 
     /// Looks at the kernel only when the machine is about to judge. What the readiness events have not
-    /// told yet (many sockets became ready at once) is looked up: bytes that wait are life.
+    /// told yet (many sockets became ready at once) is looked up: bytes that wait are life, and a connection
+    /// that our kernel gave up is over.
     fn kernel_view(&mut self, leg: Leg, now: Instant) -> Option<KernelView> {
         if !self.session.wants_kernel_view(leg, now) {
             return None;
         }
-        let stream = self.lines[leg.index()].stream.as_ref()?;
-        if self.lines[leg.index()].reading && sys::has_bytes_waiting(stream) {
-            self.session.handle_bytes(leg, now);
+        let line = &self.lines[leg.index()];
+        let waiting = if line.reading { sys::has_bytes_waiting(line.stream.as_ref()?) } else { Ok(false) };
+        match waiting {
+            Ok(true) => self.session.handle_bytes(leg, now),
+            Ok(false) => {}
+            Err(error) => {
+                self.end_broken(leg, &error, now);
+                return None;
+            }
         }
-        sys::kernel_view(stream)
+        sys::kernel_view(self.lines[leg.index()].stream.as_ref()?)
     }
 
     /// Does what the machine wants done with the socket of `leg`; returns whether something changed.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pulsegate_core::Cause;
 
 use super::{Detector, Event, Phase, PongHabit};
-use crate::doubt::Doubts;
+use crate::doubt::{Doubts, Lateness};
 use crate::verdict::KernelView;
 
 /// How long after a write the kernel is asked whether it was acknowledged, and from one such look to the
@@ -17,10 +17,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Flight {
     /// Bytes that the socket took, ever.
     pub(super) written: u64,
+    /// When it last took some.
+    written_at: Option<Instant>,
     /// How many of them the peer's kernel had taken at the last look.
     delivered: u64,
     /// Bytes wait, and the peer's kernel has taken none since; where the kernel can't tell: the socket.
-    waiting_since: Option<Instant>,
+    pub(super) waiting_since: Option<Instant>,
+    /// How late the looks at this stall were.
+    late: Lateness,
     /// When to ask the kernel again.
     look_at: Option<Instant>,
     /// The socket takes no more.
@@ -75,6 +79,7 @@ impl Detector {
         }
         self.flight.socket_full = false;
         self.flight.written += bytes as u64;
+        self.flight.written_at = Some(now);
         if self.flight.probe_waits && self.flight.written >= self.flight.probe_end {
             self.flight.probe_waits = false;
             self.handle_probe_written(now);
@@ -97,13 +102,20 @@ impl Detector {
     /// Takes note of what the kernel says: whether the peer's goes on taking bytes.
     pub(super) fn observe(&mut self, kernel: KernelView, now: Instant) {
         self.flight.blind = false;
-        if self.flight.waiting_since.is_none() {
-            return;
-        }
         let delivered = self.flight.delivered(kernel);
+        self.note_delivery(kernel, now);
+        let Some(since) = self.flight.waiting_since else { return };
         if delivered > self.flight.delivered || kernel.unacked_bytes == 0 {
             self.flight.delivered = delivered;
-            self.note_progress(now, kernel.unacked_bytes);
+            // What was written after the last acknowledgement waits no longer than since then.
+            let last_ack = now.checked_sub(kernel.since_last_ack);
+            let taken_at = last_ack.max(self.flight.written_at).map_or(since, |at| at.max(since));
+            let due_at = self.flight_deadline().filter(|&deadline| taken_at <= deadline);
+            self.note_progress(taken_at, now, kernel.unacked_bytes);
+            if let Some(due_at) = due_at {
+                // We came late to see it, and nothing was taken since.
+                self.flight.late.note(now.saturating_duration_since(due_at), now, &self.limits);
+            }
         }
     }
 
@@ -126,6 +138,7 @@ impl Detector {
         }
         let Some(since) = self.flight.waiting_since else { return };
         let late = now - deadline;
+        self.flight.late.note(late, now, &self.limits);
         let grace = self.grace_until.max(self.flight.grace_until);
         let verdict_at = grace.max(Some(self.stall_verdict_at(since))).unwrap_or(now);
         if now >= verdict_at {
@@ -140,26 +153,27 @@ impl Detector {
         }
     }
 
-    /// The peer's kernel goes on taking bytes.
-    fn note_progress(&mut self, now: Instant, unacked_bytes: u64) {
+    /// The peer's kernel goes on taking bytes, and did so last no later than `taken_at`.
+    fn note_progress(&mut self, taken_at: Instant, now: Instant, unacked_bytes: u64) {
         if unacked_bytes == 0 && !self.flight.socket_full {
             self.land();
             return;
         }
         self.spare_stalled();
-        self.flight.waiting_since = Some(now);
+        self.flight.waiting_since = Some(if unacked_bytes == 0 { now } else { taken_at });
         self.flight.look_at = Some(now + self.look_every());
     }
 
     /// Everything has arrived.
     fn land(&mut self) {
         self.spare_stalled();
-        let Flight { written, blind, probe_waits, probe_end, .. } = self.flight;
-        self.flight = Flight { written, blind, probe_waits, probe_end, ..Flight::default() };
+        let Flight { written, written_at, blind, probe_waits, probe_end, .. } = self.flight;
+        self.flight = Flight { written, written_at, blind, probe_waits, probe_end, ..Flight::default() };
     }
 
     fn spare_stalled(&mut self) {
         self.flight.grace_until = None;
+        self.flight.late = Lateness::default();
         let doubts = std::mem::take(&mut self.flight.doubts);
         if let Some(doubt) = doubts.latest.filter(|_| self.phase != Phase::Dead) {
             self.tell(Event::Spared(doubt));
@@ -201,14 +215,15 @@ impl Detector {
             (false, false) => return,
         };
         let verdict_after = self.limits.verdict_after;
-        if self.flight.doubts.raise_late(late, &self.limits) {
-            let until = now + late.min(verdict_after);
+        let lost = if self.flight.doubts.is_late() { late } else { self.flight.late.recent(now) };
+        if self.flight.doubts.raise_late(lost, &self.limits) {
+            let until = now + lost.min(verdict_after);
             self.flight.grace_until = Some(until);
             self.withhold(self.flight.doubts, until);
         } else if cause == Cause::Unreachable && self.doubts.raise_mass(mass) {
             self.withhold(self.doubts, now + verdict_after);
         } else {
-            let verdict = self.verdict(cause, self.probes_unanswered(), late, now, kernel);
+            let verdict = self.verdict(cause, self.probes_unanswered(), self.flight.late.most, now, kernel);
             self.condemn(verdict);
         }
     }

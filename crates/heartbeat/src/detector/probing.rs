@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pulsegate_core::Cause;
 
 use super::{Detector, Event, Phase, PongHabit, ProbeId};
+use crate::doubt::Lateness;
 use crate::verdict::KernelView;
 
 /// A verdict needs this many unanswered probes.
@@ -19,10 +20,12 @@ pub(super) struct Probing {
     pub(super) gap: Duration,
     pub(super) suspected: bool,
     pub(super) verdict_at: Instant,
-    /// How late the timers of this silence ran, at most.
-    pub(super) late: Duration,
+    /// How late the timers of this silence ran.
+    pub(super) late: Lateness,
     /// Bytes that went before the first of these probes.
     pub(super) position: u64,
+    /// At the last look the peer's kernel had not taken all that went before.
+    pub(super) behind: bool,
 }
 
 /// The first probe waits for a place between two frames, and then for the socket to take it. Meanwhile only
@@ -34,8 +37,8 @@ pub(super) struct Due {
     pub(super) in_flight_since: Option<Instant>,
     /// Our kernel asked again in vain from one look to the next.
     pub(super) lost: bool,
-    /// How late the timers of this silence ran, at most.
-    pub(super) late: Duration,
+    /// How late the timers of this silence ran.
+    pub(super) late: Lateness,
     /// Bytes that go before the probe, once it has its place.
     pub(super) position: Option<u64>,
 }
@@ -88,12 +91,28 @@ impl Detector {
             verdict_at: since + self.limits.verdict_after,
             late,
             position,
+            behind: false,
         });
+    }
+
+    /// Takes note of whether the peer's kernel has taken what went before the first probe. If that took long (a
+    /// slow line), the answer has its time from there.
+    pub(super) fn note_delivery(&mut self, kernel: KernelView, now: Instant) {
+        let delivered = self.flight.delivered(kernel);
+        let Phase::Probing(probing) = &mut self.phase else { return };
+        let was_behind = std::mem::replace(&mut probing.behind, delivered < probing.position);
+        if was_behind && !probing.behind {
+            let until = now + self.limits.verdict_after.saturating_sub(kernel.since_last_ack);
+            probing.verdict_at = probing.verdict_at.max(until);
+        }
     }
 
     pub(super) fn start_due(&mut self, now: Instant, late: Duration) {
         let look_at = now + self.limits.verdict_after / 8;
-        self.phase = Phase::Due(Due { look_at, in_flight_since: None, lost: false, late, position: None });
+        let mut lateness = Lateness::default();
+        lateness.note(late, now, &self.limits);
+        self.phase =
+            Phase::Due(Due { look_at, in_flight_since: None, lost: false, late: lateness, position: None });
     }
 
     /// Looks whether bytes stay unacknowledged from one look to the next, for as long as a verdict takes.
@@ -110,13 +129,13 @@ impl Detector {
             .filter(|_| late <= self.limits.lateness_max());
         due.in_flight_since = since.or(in_flight.map(|_| now));
         due.lost = since.is_some();
-        due.late = due.late.max(late);
+        due.late.note(late, now, &self.limits);
         due.look_at = due.in_flight_since.map_or(now + step, |since| (since + step * 7).max(now + step));
         if let Some(until) = self.grace_until.filter(|&until| now < until) {
             due.look_at = until;
         } else if since.is_some_and(|since| now - since >= step * 7) {
             if !self.doubts.raise_mass(mass) {
-                let verdict = self.verdict(Cause::Unreachable, 0, due.late, now, kernel);
+                let verdict = self.verdict(Cause::Unreachable, 0, due.late.most, now, kernel);
                 self.condemn(verdict);
                 return;
             }
@@ -135,7 +154,7 @@ impl Detector {
     ) {
         if let Some(at) = probing.next_at.filter(|&at| now >= at) {
             probing.next_at = None;
-            probing.late = probing.late.max(now - at);
+            probing.late.note(now - at, now, &self.limits);
             if !probing.suspected {
                 probing.suspected = true;
                 self.tell(Event::Suspected);
@@ -149,6 +168,7 @@ impl Detector {
             self.phase = Phase::Probing(Probing { verdict_at: until, ..probing });
             return;
         }
+        probing.late.note(now - probing.verdict_at, now, &self.limits);
         match self.judge(probing, now, kernel) {
             Judgement::Dead(cause) => self.condemn_unless_doubtful(cause, probing, now, kernel, mass),
             Judgement::Wait(until) => {
@@ -167,7 +187,7 @@ impl Detector {
     ) {
         let late = now - probing.verdict_at;
         // A late first probe is as good a sign that we were away; it counts once.
-        let lost = if self.doubts.is_late() { late } else { late.max(probing.late) };
+        let lost = if self.doubts.is_late() { late } else { probing.late.recent(now) };
         let verdict_after = self.limits.verdict_after;
         if self.doubts.raise_late(lost, &self.limits) {
             // We slept, so the peer may have answered into a void: it gets back the time we lost.
@@ -177,7 +197,7 @@ impl Detector {
             // A kernel that was cut off asks again at growing intervals: as late as twice the outage.
             self.withhold_probing(probing, now + verdict_after);
         } else {
-            let verdict = self.verdict(cause, probing.count, late.max(probing.late), now, kernel);
+            let verdict = self.verdict(cause, probing.count, probing.late.most, now, kernel);
             self.condemn(verdict);
         }
     }
@@ -196,9 +216,10 @@ impl Detector {
     fn judge(&self, probing: Probing, now: Instant, kernel: Option<KernelView>) -> Judgement {
         let verdict_after = self.limits.verdict_after;
         let probed_for = now - probing.since;
-        let queued = kernel.is_some_and(|kernel| self.flight.delivered(kernel) <= probing.position);
         // What the peer sends again, since it does not hear us either, carries an acknowledgement of nothing new.
-        let stuck = self.flight.waiting_for(now).is_some_and(|time| time >= verdict_after);
+        let stuck_at = self.flight.waiting_since.map(|since| since + verdict_after);
+        let stuck = stuck_at.is_some_and(|at| now >= at);
+        let queued = kernel.is_some_and(|kernel| self.flight.delivered(kernel) <= probing.position);
         let unheard = queued && stuck && kernel.is_some_and(|kernel| kernel.is_path_dead(Duration::ZERO));
         if unheard || kernel.is_some_and(|kernel| kernel.is_path_dead(probed_for.min(verdict_after))) {
             return Judgement::Dead(Cause::Unreachable);
@@ -209,8 +230,9 @@ impl Detector {
         }
         // On a slow line the probe may stand behind data that the peer's kernel is still taking: nobody can
         // have answered it yet.
-        if queued && !stuck && now < self.silent_since + self.limits.idle_timeout {
-            return Judgement::Wait(now + verdict_after / 4);
+        let idle_at = self.silent_since + self.limits.idle_timeout;
+        if queued && !stuck && now < idle_at {
+            return Judgement::Wait(stuck_at.unwrap_or(now + verdict_after / 4).min(idle_at));
         }
         let limit = match (self.habit, kernel) {
             (PongHabit::Never, _) => Some(self.limits.idle_timeout),

@@ -1,10 +1,12 @@
 //! The answers obey the promise in `docs/openapi.json`, and every route is in it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::Method;
 use http::header::{ALLOW, CONTENT_TYPE};
-use pulsegate_core::Leg;
+use pulsegate_core::{Cause, Leg};
+use pulsegate_heartbeat::{Doubt, Evidence, Verdict};
 use serde_json::{Value as Json, json};
 
 use super::kit::*;
@@ -127,19 +129,67 @@ async fn every_event_obeys_the_file() {
     kit.end(&other, cut());
     kit.shared.feed.publish(What::DrainStarted { sessions: 1 });
     kit.shared.feed.publish(What::DrainFinished { left: 1 });
+    let types: BTreeSet<_> =
+        obedient_events(&kit).await.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect();
+    let promised = promise()["components"]["schemas"]["Event"]["oneOf"].as_array().unwrap().len();
+    assert_eq!(types.len(), promised, "{types:?}");
+}
+
+/// Reads the feed from its beginning; each event obeys the file.
+async fn obedient_events(kit: &Kit) -> Vec<Json> {
     let answer = kit.get("/v1/events?follow=false&last_event_id=0-0").await;
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     let promise = promise();
     let schema =
         &promise["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]["schema"];
-    let mut types = BTreeSet::new();
-    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
-        let data: Json = serde_json::from_str(data).unwrap();
-        obeys(schema, &data, "an event");
-        types.insert(data["type"].as_str().unwrap().to_owned());
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<Json> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    for event in &events {
+        obeys(schema, event, "an event");
     }
-    let promised = promise["components"]["schemas"]["Event"]["oneOf"].as_array().unwrap();
-    assert_eq!(types.len(), promised.len(), "{types:?}");
+    events
+}
+
+/// What a verdict rests on decides which of its fields say nothing; each such shape is one the file knows.
+#[tokio::test]
+async fn every_shape_of_a_verdict_obeys_the_file() {
+    let given_up = Verdict { evidence: vec![Evidence::SocketTimeout], kernel: None, ..verdict() };
+    let stalled = Verdict {
+        cause: Cause::WriteStalled,
+        evidence: vec![Evidence::StalledWrite, Evidence::AcknowledgingKernel],
+        probes_unanswered: 0,
+        probes_sent: Vec::new(),
+        write_stalled_for: Some(Duration::from_secs(10)),
+        ..verdict()
+    };
+    let frozen = Verdict { cause: Cause::Frozen, behind_proxy: true, round_trip: None, ..verdict() };
+    let doubted = Doubt::ALL.map(|doubt| Verdict { doubt: Some(doubt), withheld: 1, ..verdict() });
+    let all = [vec![verdict(), given_up, stalled, frozen], doubted.to_vec()].concat();
+    let kit = Kit::new().await;
+    let id = kit.open(&[]).id();
+    for one in &all {
+        let verdict = Box::new(one.clone());
+        kit.shared.feed.publish(What::SessionDead { id, leg: Leg::Client, verdict });
+    }
+    let events = obedient_events(&kit).await;
+    let told: Vec<_> = events.iter().map(|event| &event["verdict"]).filter(|told| told.is_object()).collect();
+    assert_eq!(told.len(), all.len());
+    // All the words of the file were used, and no others: here they are all known.
+    let schemas = &promise()["components"]["schemas"];
+    let fields = &schemas["Verdict"]["properties"];
+    let evidence = told.iter().flat_map(|told| told["evidence"].as_array().unwrap());
+    assert_eq!(words(evidence), words(fields["evidence"]["items"]["enum"].as_array().unwrap()));
+    let doubts = told.iter().map(|told| &told["doubt"]);
+    assert_eq!(words(doubts), words(fields["doubt"]["enum"].as_array().unwrap()));
+    let causes = told.iter().map(|told| &told["cause"]);
+    assert_eq!(words(causes), words(schemas["Cause"]["enum"].as_array().unwrap()));
+    for example in schemas["Verdict"]["examples"].as_array().unwrap() {
+        obeys(&json!({ "$ref": "#/components/schemas/Verdict" }), example, "an example");
+    }
+}
+
+fn words<'a>(values: impl IntoIterator<Item = &'a Json>) -> BTreeSet<String> {
+    values.into_iter().map(Json::to_string).collect()
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A probe on its way out: it counts from when the socket has taken it, and what stands before it counts for it.
 
 use super::*;
+use crate::doubt::Lateness;
 
 /// Goes on until a probe is due.
 fn until_due(run: &mut Run) {
@@ -184,4 +185,55 @@ fn three_things_at_once_are_all_told() {
     let told: Vec<_> = std::iter::from_fn(|| run.detector.poll_event()).collect();
     let late = Doubt::LateTimer;
     assert_eq!(told, [Event::Spared(late), Event::Suspected, Event::Withheld(late)]);
+}
+
+/// On a slow line the probe arrives late, and the answer has `verdict_after` from there.
+#[test]
+fn an_answer_has_its_time_from_when_a_slow_line_delivered_the_probe() {
+    let mut run = Run::new(BALANCED, 78);
+    run.detector.handle_written(100_000, run.now);
+    // 7000 bytes a second: all is delivered after about 14.3 s, and the last of it acknowledged at once.
+    let slow = |at: Duration| {
+        let taken = (at.as_millis() as u64 * 7).min(100_000);
+        let since_last_ack = at.saturating_sub(ms(14_286));
+        Some(KernelView { unacked_bytes: 100_000 - taken, retransmits: 0, since_last_ack })
+    };
+    run.until(ms(100_000), &mut |_| None, &slow);
+    let (at, verdict) = run.verdict().expect("a verdict");
+    assert_eq!(verdict.cause, Cause::Frozen);
+    let delivered = ms(14_286);
+    assert!(at >= delivered + BALANCED.verdict_after, "{at:?}");
+    assert!(at <= delivered + BALANCED.verdict_after + ms(100), "{at:?}");
+}
+
+/// A look that comes too late decides nothing; the next, which is on time, must not forget that.
+#[test]
+fn a_late_look_at_a_stall_is_remembered_by_the_next() {
+    let mut run = Run::new(BALANCED, 79);
+    run.detector.handle_rest(run.now);
+    run.detector.handle_written(500, run.now);
+    run.now += ms(60_000);
+    let dead = |since| Some(KernelView { unacked_bytes: 500, retransmits: 3, since_last_ack: ms(since) });
+    // Something was acknowledged just before we slept.
+    run.detector.handle_timeout(
+        run.now,
+        Some(KernelView { unacked_bytes: 400, retransmits: 0, since_last_ack: ms(59_500) }),
+        false,
+    );
+    assert_eq!(run.detector.poll_event(), None);
+    run.detector.handle_timeout(run.now + ms(1_000), dead(60_500), false);
+    assert_eq!(run.detector.poll_event(), Some(Event::Withheld(Doubt::LateTimer)));
+}
+
+#[test]
+fn a_late_timer_of_long_ago_is_no_doubt_any_more() {
+    let limits = BALANCED.lateness_max();
+    let mut late = Lateness::default();
+    let now = origin();
+    late.note(limits, now, &BALANCED);
+    assert_eq!(late.recent(now), Duration::ZERO, "within the tolerance");
+    late.note(ms(3_000), now, &BALANCED);
+    late.note(ms(10), now + ms(100), &BALANCED);
+    assert_eq!(late.recent(now + ms(9_999)), ms(3_000));
+    assert_eq!((late.recent(now + ms(10_000)), late.most), (Duration::ZERO, ms(3_000)));
 }
