@@ -121,19 +121,19 @@ impl Detector {
             return;
         }
         let late = now - due.look_at;
+        due.late.note(late, now, &self.limits);
         let step = self.limits.verdict_after / 8;
         let in_flight = kernel.filter(|kernel| kernel.unacked_bytes > 0);
-        let since = due
-            .in_flight_since
-            .filter(|&since| in_flight.is_some_and(|kernel| kernel.is_path_dead(now - since)))
-            .filter(|_| late <= self.limits.lateness_max());
-        due.in_flight_since = since.or(in_flight.map(|_| now));
-        due.lost = since.is_some();
-        due.late.note(late, now, &self.limits);
-        due.look_at = due.in_flight_since.map_or(now + step, |since| (since + step * 7).max(now + step));
+        let since = due.in_flight_since.filter(|_| in_flight.is_some() && late <= self.limits.lateness_max());
+        due.lost =
+            since.is_some_and(|since| in_flight.is_some_and(|kernel| kernel.is_path_dead(now - since)));
+        let over = since.is_some_and(|since| now - since >= step * 7);
+        due.in_flight_since = since.filter(|_| due.lost || !over).or(in_flight.map(|_| now));
+        // A first look again soon tells whether it is missing, the last one judges.
+        due.look_at = since.map_or(now + step, |since| (since + step * 7).max(now + step));
         if let Some(until) = self.grace_until.filter(|&until| now < until) {
             due.look_at = until;
-        } else if since.is_some_and(|since| now - since >= step * 7) {
+        } else if due.lost && over {
             if !self.doubts.raise_mass(mass) {
                 let verdict = self.verdict(Cause::Unreachable, 0, due.late.most, now, kernel);
                 self.condemn(verdict);

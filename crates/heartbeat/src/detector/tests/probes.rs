@@ -237,3 +237,58 @@ fn a_late_timer_of_long_ago_is_no_doubt_any_more() {
     assert_eq!(late.recent(now + ms(9_999)), ms(3_000));
     assert_eq!((late.recent(now + ms(10_000)), late.most), (Duration::ZERO, ms(3_000)));
 }
+
+#[test]
+fn a_late_second_probe_is_a_doubt_though_the_verdict_is_on_time() {
+    let mut run = Run::new(BALANCED, 80);
+    until_due(&mut run);
+    run.detector.poll_probe(run.now, 0, PING);
+    run.detector.handle_written(PING, run.now);
+    let first = run.now;
+    run.now += ms(4_000);
+    run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
+    let withheld = run.events.iter().find(|(_, event)| *event == Event::Withheld(Doubt::LateTimer));
+    assert_eq!(withheld.map(|(at, _)| run.start + *at), Some(first + BALANCED.verdict_after));
+}
+
+/// What is lost while a peer is not read starts no probe: it could not be answered where we would see it.
+#[test]
+fn a_peer_that_is_not_read_is_not_probed_for_what_is_lost() {
+    let mut run = Run::new(BALANCED, 81);
+    run.detector.handle_written(500, run.now);
+    run.detector.handle_rest(run.now);
+    let lost = |at: Duration| Some(KernelView { unacked_bytes: 500, retransmits: 2, since_last_ack: at });
+    run.until(ms(2_500), &mut |_| None, &lost);
+    run.detector.handle_resume(run.now);
+    assert!(!run.detector.is_probe_due());
+    run.until(ms(3_900), &mut |_| None, &lost);
+    assert_eq!(run.probes, [ms(3_000)], "read again, it is");
+}
+
+#[test]
+fn a_peer_that_no_probe_can_reach_is_missing_when_what_stands_before_it_is_lost() {
+    let mut run = Run::new(BALANCED, 82);
+    run.detector.handle_written(500, run.now);
+    let mut at = run.start;
+    while at < run.start + ms(4_000) {
+        at = run.detector.poll_timeout().expect("a look").max(at);
+        let since_last_ack = at - run.start;
+        let view = KernelView { unacked_bytes: 500, retransmits: 2, since_last_ack };
+        run.detector.handle_timeout(at, Some(view), false);
+    }
+    assert!(!run.detector.is_suspect() && run.detector.is_missing());
+}
+
+#[test]
+fn nothing_is_told_of_the_dead() {
+    let mut run = Run::new(BALANCED, 83);
+    until_due(&mut run);
+    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
+    run.detector.handle_written(PING, run.now);
+    run.detector.flight.doubts.raise_late(ms(60_000), &BALANCED);
+    run.detector.handle_socket_timeout(run.now);
+    assert!(matches!(run.detector.poll_event(), Some(Event::Dead(_))));
+    run.detector.handle_bytes(run.now);
+    run.detector.handle_pong(&probe.to_payload(), run.now);
+    assert_eq!(run.detector.poll_event(), None);
+}
