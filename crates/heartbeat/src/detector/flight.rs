@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::Cause;
 
-use super::{Detector, Event, Phase, PongHabit};
+use super::{Detector, Phase, PongHabit};
 use crate::doubt::{Doubts, Lateness};
 use crate::verdict::KernelView;
 
@@ -175,9 +175,7 @@ impl Detector {
         self.flight.grace_until = None;
         self.flight.late = Lateness::default();
         let doubts = std::mem::take(&mut self.flight.doubts);
-        if let Some(doubt) = doubts.latest.filter(|_| self.phase != Phase::Dead) {
-            self.tell(Event::Spared(doubt));
-        }
+        self.tell_spared(doubts);
     }
 
     fn look_every(&self) -> Duration {

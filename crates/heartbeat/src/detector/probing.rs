@@ -102,7 +102,12 @@ impl Detector {
         let Phase::Probing(probing) = &mut self.phase else { return };
         let was_behind = std::mem::replace(&mut probing.behind, delivered < probing.position);
         if was_behind && !probing.behind {
-            let until = now + self.limits.verdict_after.saturating_sub(kernel.since_last_ack);
+            let verdict_after = self.limits.verdict_after;
+            let until = match self.resting_since {
+                // `handle_resume` adds the pause.
+                Some(since) => since + verdict_after,
+                None => now + verdict_after.saturating_sub(kernel.since_last_ack),
+            };
             probing.verdict_at = probing.verdict_at.max(until);
         }
     }
@@ -133,6 +138,13 @@ impl Detector {
         due.look_at = since.map_or(now + step, |since| (since + step * 7).max(now + step));
         if let Some(until) = self.grace_until.filter(|&until| now < until) {
             due.look_at = until;
+        } else if let Some(left) = in_flight
+            .filter(|_| due.lost && over)
+            .map(|kernel| self.limits.verdict_after.saturating_sub(kernel.since_last_ack))
+            .filter(|left| !left.is_zero())
+        {
+            // No probe is out, so the last acknowledgement is the last sign of life: it counts from there.
+            due.look_at = now + left;
         } else if due.lost && over {
             if !self.doubts.raise_mass(mass) {
                 let verdict = self.verdict(Cause::Unreachable, 0, due.late.most, now, kernel);
