@@ -94,9 +94,17 @@ impl Doubts {
         }
     }
 
-    /// Returns whether a late timer was a doubt already.
-    pub(crate) fn is_late(self) -> bool {
-        self.late > 0
+    /// Returns by how much we were away, if a verdict has to wait for that, and takes note of it. A timer that was
+    /// late earlier is as good a sign as the `late` one of the verdict; it counts once.
+    pub(crate) fn raise_lost(
+        &mut self,
+        late: Duration,
+        earlier: Lateness,
+        now: Instant,
+        limits: &Limits,
+    ) -> Option<Duration> {
+        let lost = if self.late > 0 { late } else { earlier.recent(now) };
+        self.raise_late(lost, limits).then_some(lost)
     }
 
     /// Returns whether a verdict that is `late` has to wait, and takes note of it. Tolerance doubles with each

@@ -213,8 +213,7 @@ impl Detector {
             (false, false) => return,
         };
         let verdict_after = self.limits.verdict_after;
-        let lost = if self.flight.doubts.is_late() { late } else { self.flight.late.recent(now) };
-        if self.flight.doubts.raise_late(lost, &self.limits) {
+        if let Some(lost) = self.flight.doubts.raise_lost(late, self.flight.late, now, &self.limits) {
             let until = now + lost.min(verdict_after);
             self.flight.grace_until = Some(until);
             self.withhold(self.flight.doubts, until);

@@ -47,7 +47,7 @@ impl Oracle {
 
 fn take_note(truth: &mut Truth, note: &Note, watched: usize, own: &Own, now: Time) -> Objection {
     match note {
-        Note::Suspected(_) if truth.probes.is_none() => {
+        Note::Suspected(_) if truth.probed_at.is_none() => {
             Some((Unjust, "suspected, though heard since the last probe"))
         }
         Note::Suspected(_) => {

@@ -11,6 +11,14 @@ fn until_due(run: &mut Run) {
     }
 }
 
+/// Goes on until a probe has left.
+fn until_probed(run: &mut Run) -> ProbeId {
+    until_due(run);
+    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
+    run.detector.handle_written(PING, run.now);
+    probe
+}
+
 #[test]
 fn the_clock_of_the_verdict_starts_when_the_socket_has_taken_the_probe() {
     for paused in [false, true] {
@@ -154,9 +162,7 @@ fn a_first_probe_that_is_late_gives_the_peer_its_time_back_once() {
 #[test]
 fn a_doubted_stall_that_ends_with_a_pong_is_told_as_spared() {
     let mut run = Run::new(BALANCED, 76);
-    until_due(&mut run);
-    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
-    run.detector.handle_written(PING, run.now);
+    let probe = until_probed(&mut run);
     for _ in 0..12 {
         run.now += ms(900);
         run.detector.handle_bytes(run.now);
@@ -174,9 +180,7 @@ fn a_doubted_stall_that_ends_with_a_pong_is_told_as_spared() {
 #[test]
 fn three_things_at_once_are_all_told() {
     let mut run = Run::new(BALANCED, 77);
-    until_due(&mut run);
-    run.detector.poll_probe(run.now, 0, PING);
-    run.detector.handle_written(PING, run.now);
+    until_probed(&mut run);
     run.detector.flight.doubts.raise_late(ms(60_000), &BALANCED);
     run.now += ms(60_000);
     // Some bytes were taken, then none: one stall is over, and there is a suspicion whose verdict is withheld.
@@ -241,9 +245,7 @@ fn a_late_timer_of_long_ago_is_no_doubt_any_more() {
 #[test]
 fn a_late_second_probe_is_a_doubt_though_the_verdict_is_on_time() {
     let mut run = Run::new(BALANCED, 80);
-    until_due(&mut run);
-    run.detector.poll_probe(run.now, 0, PING);
-    run.detector.handle_written(PING, run.now);
+    until_probed(&mut run);
     let first = run.now;
     run.now += ms(4_000);
     run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
@@ -282,9 +284,7 @@ fn a_peer_that_no_probe_can_reach_is_missing_when_what_stands_before_it_is_lost(
 #[test]
 fn nothing_is_told_of_the_dead() {
     let mut run = Run::new(BALANCED, 83);
-    until_due(&mut run);
-    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
-    run.detector.handle_written(PING, run.now);
+    let probe = until_probed(&mut run);
     run.detector.flight.doubts.raise_late(ms(60_000), &BALANCED);
     run.detector.handle_socket_timeout(run.now);
     assert!(matches!(run.detector.poll_event(), Some(Event::Dead(_))));
