@@ -1,6 +1,6 @@
 """Connections that are reset as soon as they reach one of three stages of the handshake, in a process of its own.
 
-usage: churn.py HOST PORT PER_SECOND; a line on stdin ends it, and it reports how many it has reset and in which time."""
+usage: churn.py HOST PORT PER_SECOND REQUEST; a line on stdin ends it, and it reports how many it has reset and in which time."""
 
 import json
 import socket
@@ -9,10 +9,8 @@ import threading
 import time
 
 host, port, per_second = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-UPGRADE = (
-    f"GET /?name=churn HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode()
-STAGES = (b"", UPGRADE[:30], UPGRADE)
+request = sys.argv[4].encode()
+STAGES = (b"", request[:30], request)
 # How long those wait that wait for what comes: an answer is here sooner, and from a busy gateway none may come.
 PATIENCE_S = (0.001, 0.001, 0.25)
 

@@ -11,6 +11,7 @@ from pathlib import Path as File
 import pytest
 
 from kit.history import APP, CLIENT
+from kit.raw import upgrade
 from kit.wait import eventually
 from world import SLACK_S, TESTS, Footprint, back_to
 
@@ -73,7 +74,8 @@ class Churn:
     """Connections that are reset at every stage of the handshake; a process of its own, so that the pace is kept."""
 
     def __init__(self, world, process, address):
-        command = [sys.executable, str(TESTS / "netns" / "churn.py"), *map(str, address), str(RESETS_PER_S)]
+        request = upgrade(address[0], "/?name=churn").decode()
+        command = [sys.executable, str(TESTS / "netns" / "churn.py"), *map(str, address), str(RESETS_PER_S), request]
         self._process = process("churn", world.far.command(command))
 
     def end(self):

@@ -12,7 +12,7 @@ const SIZE: (u32, u32) = (1200, 960);
 const LEGEND_HEIGHT: u32 = 70;
 /// Seconds, as powers of ten.
 const X: (f64, f64) = (-0.1, 2.2);
-/// False evictions per hour, as powers of ten; below `NONE_TOP` is the band of those that had none.
+/// False evictions per hour, as powers of ten; below [`band_top`] is the band of those that had none.
 const Y: (f64, f64) = (-6.5, 3.0);
 const INK: RGBColor = RGBColor(40, 40, 40);
 

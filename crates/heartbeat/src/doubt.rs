@@ -63,23 +63,48 @@ impl Lateness {
     }
 }
 
-/// The doubts raised within one silence.
+/// How often a verdict was put off within one silence or one stall, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Doubts {
+pub struct Doubts {
     late: u32,
-    mass: bool,
+    mass: u32,
     pub(crate) latest: Option<Doubt>,
 }
 
 impl Doubts {
-    /// Returns how often a verdict was put off.
-    pub(crate) fn withheld(self) -> u32 {
-        self.late + u32::from(self.mass)
+    /// Returns how often a verdict was put off for `doubt`.
+    pub fn of(self, doubt: Doubt) -> u32 {
+        match doubt {
+            Doubt::LateTimer => self.late,
+            Doubt::MassSuspicion => self.mass,
+        }
     }
 
-    /// Returns whether a late timer was a doubt already.
-    pub(crate) fn is_late(self) -> bool {
-        self.late > 0
+    /// Returns how often a verdict was put off.
+    pub fn withheld(self) -> u32 {
+        self.late + self.mass
+    }
+
+    /// Returns these and the `older`.
+    pub(crate) fn with(self, older: Doubts) -> Doubts {
+        Doubts {
+            late: self.late + older.late,
+            mass: self.mass + older.mass,
+            latest: self.latest.or(older.latest),
+        }
+    }
+
+    /// Returns by how much we were away, if a verdict has to wait for that, and takes note of it. A timer that was
+    /// late earlier is as good a sign as the `late` one of the verdict; it counts once.
+    pub(crate) fn raise_lost(
+        &mut self,
+        late: Duration,
+        earlier: Lateness,
+        now: Instant,
+        limits: &Limits,
+    ) -> Option<Duration> {
+        let lost = if self.late > 0 { late } else { earlier.recent(now) };
+        self.raise_late(lost, limits).then_some(lost)
     }
 
     /// Returns whether a verdict that is `late` has to wait, and takes note of it. Tolerance doubles with each
@@ -96,9 +121,9 @@ impl Doubts {
     /// Returns whether a verdict that falls in the midst of a mass of suspects has to wait, and takes note of
     /// it: once, so that a real event is only delayed.
     pub(crate) fn raise_mass(&mut self, mass: bool) -> bool {
-        let raised = mass && !self.mass;
+        let raised = mass && self.mass == 0;
         if raised {
-            self.mass = true;
+            self.mass = 1;
             self.latest = Some(Doubt::MassSuspicion);
         }
         raised

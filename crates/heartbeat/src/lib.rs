@@ -10,7 +10,7 @@ mod rtt;
 mod verdict;
 
 pub use detector::{Detector, Event, Pong, PongHabit, ProbeId};
-pub use doubt::{Crowd, Doubt, Member};
+pub use doubt::{Crowd, Doubt, Doubts, Member};
 pub use limits::Limits;
 pub use rtt::RoundTrip;
 pub use verdict::{Evidence, KernelView, Verdict};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pulsegate_core::Cause;
 use serde::{Serialize, Serializer};
 
-use crate::doubt::Doubt;
+use crate::doubt::{Doubt, Doubts};
 
 /// What our kernel knows of the peer's: from `TCP_INFO`, where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -106,6 +106,9 @@ pub struct Verdict {
     pub withheld: u32,
     /// Why, the last time.
     pub doubt: Option<Doubt>,
+    /// The same, counted by reason.
+    #[serde(skip)]
+    pub doubts: Doubts,
     /// Smoothed round trip before the silence.
     #[serde(rename = "round_trip_seconds", serialize_with = "maybe_seconds")]
     pub round_trip: Option<Duration>,

@@ -35,21 +35,10 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// All of them.
-    pub const ALL: [Bug; 12] = [
-        Bug::BoundLong,
-        Bug::BoundShort,
-        Bug::MissedReset,
-        Bug::OutboundIsLife,
-        Bug::NoLateBrake,
-        Bug::NoCrowdBrake,
-        Bug::NoInFlightLook,
-        Bug::NoBackPressure,
-        Bug::TimersBeforeReads,
-        Bug::BlindView,
-        Bug::WrongProof,
-        Bug::LostNote,
-    ];
+    /// Returns all of them.
+    pub fn all() -> &'static [Bug] {
+        Bug::value_variants()
+    }
 
     /// Returns what the oracle has to complain of.
     pub fn complaint(self) -> Complaint {

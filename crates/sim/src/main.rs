@@ -56,7 +56,7 @@ fn plant_all(seeds: u64) -> ExitCode {
     println!("| bug | first seed | complaint | in the oracle's words |");
     println!("|---|---|---|---|");
     let mut code = ExitCode::SUCCESS;
-    for bug in Bug::ALL {
+    for &bug in Bug::all() {
         let caught = (0..seeds).find_map(|seed| Some((seed, run(seed, Some(bug), false).failure?)));
         match caught {
             Some((seed, failure)) => {

@@ -31,7 +31,7 @@ fn each_planted_bug_is_caught_for_what_it_is() {
 
 #[test]
 fn no_bug_is_left_out() {
-    for bug in Bug::ALL {
+    for &bug in Bug::all() {
         assert!(CAUGHT_BELOW.iter().any(|row| row.0 == bug), "{bug:?}");
     }
 }

@@ -206,6 +206,7 @@ mod tests {
     use crate::config::Config;
     use crate::ops::Metrics;
     use pulsegate_core::{Cause, EndReason, Leg};
+    use pulsegate_heartbeat::Doubts;
 
     #[test]
     fn totals_are_those_of_the_metrics() {
@@ -213,7 +214,7 @@ mod tests {
         metrics.session_opened();
         metrics.session_opened();
         metrics.session_ended(EndReason::WriteStalled, Duration::from_secs(1));
-        metrics.leg(Leg::App).dead_peer(Cause::Frozen, Duration::from_secs(1), None);
+        metrics.leg(Leg::App).dead_peer(Cause::Frozen, Duration::from_secs(1), Doubts::default());
         metrics.leg(Leg::Client).suspects.increment(3);
         metrics.leg(Leg::Client).messages.increment(5);
         metrics.leg(Leg::App).message_bytes.increment(7);

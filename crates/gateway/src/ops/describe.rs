@@ -80,7 +80,7 @@ fn describe_liveness() {
     );
     describe_counter!(
         "pulsegate_verdicts_withheld_resolved_total",
-        "Peers with a withheld verdict, by what became of them: spared (the fault was here, or passing) or dead; in neither if the session ended for another reason."
+        "Withheld verdicts by what became of the peer: spared (the fault was here, or passing) or dead; in neither if the session ended for another reason."
     );
     describe_counter!(
         "pulsegate_false_evictions_total",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use pulsegate_core::{Cause, EndReason, Leg};
-use pulsegate_heartbeat::Doubt;
+use pulsegate_heartbeat::{Doubt, Doubts};
 use pulsegate_registry::{Mode, SessionState};
 
 use crate::front::{DialFailure, Rejection};
@@ -248,12 +248,12 @@ impl LegMetrics {
     }
 
     /// Counts a verdict, and how long the silence had lasted.
-    pub(crate) fn dead_peer(&self, cause: Cause, silent_for: Duration, doubt: Option<Doubt>) {
+    pub(crate) fn dead_peer(&self, cause: Cause, silent_for: Duration, doubts: Doubts) {
         let place = place_of(cause);
         self.dead_peers[place].increment(1);
         self.dead_peer_detection[place].record(silent_for);
-        if let Some(doubt) = doubt {
-            self.withheld_dead[doubt as usize].increment(1);
+        for doubt in Doubt::ALL {
+            self.withheld_dead[doubt as usize].increment(u64::from(doubts.of(doubt)));
         }
     }
 
@@ -267,9 +267,11 @@ impl LegMetrics {
         self.verdicts_withheld[doubt as usize].increment(1);
     }
 
-    /// Counts a withheld verdict that would have been wrong.
-    pub(crate) fn verdict_spared(&self, doubt: Doubt) {
-        self.withheld_spared[doubt as usize].increment(1);
+    /// Counts withheld verdicts that would have been wrong.
+    pub(crate) fn verdict_spared(&self, doubts: Doubts) {
+        for doubt in Doubt::ALL {
+            self.withheld_spared[doubt as usize].increment(u64::from(doubts.of(doubt)));
+        }
     }
 }
 
@@ -308,7 +310,7 @@ mod tests {
         assert!(text.contains("process_open_fds"));
         assert!(text.contains("\npulsegate_upstream_up NaN\n"), "nobody has asked the app");
         metrics.upstream_up(false);
-        metrics.leg(Leg::App).dead_peer(Cause::Unreachable, Duration::from_secs(9), None);
+        metrics.leg(Leg::App).dead_peer(Cause::Unreachable, Duration::from_secs(9), Doubts::default());
         metrics.session_ended(EndReason::Frozen, Duration::from_secs(100));
         let text = metrics.render(0, 0);
         assert!(text.contains("pulsegate_sessions_ended_total{reason=\"frozen\"} 1"));

@@ -254,12 +254,12 @@ impl Driver {
                     metrics.leg(leg).verdict_withheld(doubt);
                     tracing::warn!(%id, %leg, doubt = doubt.as_str(), "verdict withheld: the fault may be our own");
                 }
-                Note::Spared(leg, doubt) => {
-                    metrics.leg(leg).verdict_spared(doubt);
-                    tracing::info!(%id, %leg, doubt = doubt.as_str(), "the withheld verdict would have been wrong");
+                Note::Spared(leg, doubts) => {
+                    metrics.leg(leg).verdict_spared(doubts);
+                    tracing::info!(%id, %leg, times = doubts.withheld(), "the withheld verdict would have been wrong");
                 }
                 Note::Dead(leg, verdict) => {
-                    metrics.leg(leg).dead_peer(verdict.cause, verdict.silent_for, verdict.doubt);
+                    metrics.leg(leg).dead_peer(verdict.cause, verdict.silent_for, verdict.doubts);
                     tracing::info!(%id, %leg, cause = %verdict.cause, verdict = %verdict, "peer declared dead");
                     self.shared.feed.publish(What::SessionDead { id, leg, verdict });
                 }

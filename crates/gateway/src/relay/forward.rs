@@ -142,8 +142,8 @@ impl Driver {
         match line.outbox.write(stream, bytes, frame_left, cx) {
             Ok(taken) => {
                 line.within_frame = !between_frames;
-                line.settle_pong();
                 self.note_written(to, taken, now);
+                self.lines[to.index()].settle_pong();
                 self.probe(to, now);
             }
             Err(error) => self.note_broken(to, &error, now),

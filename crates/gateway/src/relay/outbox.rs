@@ -28,7 +28,8 @@ impl Outbox {
     }
 
     /// Writes `bytes` behind what waits: at once if the socket takes them, else the rest is kept. The first
-    /// `frame_left` of them end a frame that was begun before. Returns how many the socket took.
+    /// `frame_left` of them end a frame that was begun before. Returns how many bytes the socket took, those that
+    /// waited included.
     ///
     /// # Errors
     /// The socket is broken.
@@ -39,19 +40,22 @@ impl Outbox {
         frame_left: u64,
         cx: &mut Context<'_>,
     ) -> io::Result<usize> {
+        if !self.waiting.is_empty() {
+            // Perhaps only a control frame of our own waits, for which the socket was not tried yet.
+            self.waiting.extend_from_slice(bytes);
+            return self.flush(stream, cx);
+        }
         let mut taken = 0;
-        if self.waiting.is_empty() {
-            while taken < bytes.len() {
-                match Pin::new(&mut *stream).poll_write(cx, &bytes[taken..]) {
-                    Poll::Ready(Ok(n)) => taken += n,
-                    Poll::Ready(Err(error)) => return Err(error),
-                    Poll::Pending => break,
-                }
+        while taken < bytes.len() {
+            match Pin::new(&mut *stream).poll_write(cx, &bytes[taken..]) {
+                Poll::Ready(Ok(n)) => taken += n,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
             }
-            if taken < bytes.len() {
-                let first = usize::try_from(frame_left).unwrap_or(usize::MAX);
-                self.next_frame = frame_start_at(bytes, first, taken) - taken;
-            }
+        }
+        if taken < bytes.len() {
+            let first = usize::try_from(frame_left).unwrap_or(usize::MAX);
+            self.next_frame = frame_start_at(bytes, first, taken) - taken;
         }
         self.waiting.extend_from_slice(&bytes[taken..]);
         Ok(taken)
@@ -152,6 +156,21 @@ mod tests {
         assert_eq!((outbox.waiting.capacity(), outbox.written), (0, 0));
         drop(ours);
         assert!(read.await.unwrap() == expected, "what arrived is not what was written");
+    }
+
+    /// What goes behind a control frame of our own is no stall while the socket takes both.
+    #[tokio::test]
+    async fn data_behind_a_control_frame_goes_out_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let mut outbox = Outbox::default();
+        outbox.overtake(Opcode::Ping, b"first", None);
+        let taken = poll_fn(|cx| Poll::Ready(outbox.write(&mut ours, b"\x82\x01x", 0, cx))).await.unwrap();
+        assert_eq!((taken, outbox.is_empty()), (10, true));
+        let mut got = [0; 10];
+        theirs.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"\x89\x05first\x82\x01x");
     }
 
     /// Frames with these payload sizes, each byte of a payload telling which frame it belongs to.

@@ -83,7 +83,11 @@ fn read_away(stream: &TcpStream) {
     let mut scrap = [0; 4096];
     // No receive buffer is larger; who fills it faster than it is emptied is heard below.
     let reads_max = (64 << 20) / scrap.len();
-    let _ = (0..reads_max).take_while(|_| stream.try_read(&mut scrap).is_ok_and(|read| read > 0)).count();
+    for _ in 0..reads_max {
+        if !stream.try_read(&mut scrap).is_ok_and(|read| read > 0) {
+            break;
+        }
+    }
 }
 
 /// Waits for the first byte of the peer; false if the connection ends without one.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::Cause;
 
-use super::{Detector, Event, Phase, PongHabit};
+use super::{Detector, Phase, PongHabit};
 use crate::doubt::{Doubts, Lateness};
 use crate::verdict::KernelView;
 
@@ -175,9 +175,7 @@ impl Detector {
         self.flight.grace_until = None;
         self.flight.late = Lateness::default();
         let doubts = std::mem::take(&mut self.flight.doubts);
-        if let Some(doubt) = doubts.latest.filter(|_| self.phase != Phase::Dead) {
-            self.tell(Event::Spared(doubt));
-        }
+        self.tell_spared(doubts);
     }
 
     fn look_every(&self) -> Duration {
@@ -215,8 +213,7 @@ impl Detector {
             (false, false) => return,
         };
         let verdict_after = self.limits.verdict_after;
-        let lost = if self.flight.doubts.is_late() { late } else { self.flight.late.recent(now) };
-        if self.flight.doubts.raise_late(lost, &self.limits) {
+        if let Some(lost) = self.flight.doubts.raise_lost(late, self.flight.late, now, &self.limits) {
             let until = now + lost.min(verdict_after);
             self.flight.grace_until = Some(until);
             self.withhold(self.flight.doubts, until);

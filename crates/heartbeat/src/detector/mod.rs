@@ -32,8 +32,8 @@ pub enum Event {
     Recovered,
     /// A verdict was due, but the fault may be our own: the peer gets its chance first.
     Withheld(Doubt),
-    /// A peer whose verdict was withheld is there: the fault was our own, or passing.
-    Spared(Doubt),
+    /// A peer whose verdict was withheld so often is there: the fault was our own, or passing.
+    Spared(Doubts),
     /// The peer is gone. Nothing comes after this.
     Dead(Box<Verdict>),
 }
@@ -176,10 +176,9 @@ impl Detector {
             }
             Phase::Dead => {}
         }
-        if let Some(doubt) = std::mem::take(&mut self.doubts).latest.filter(|_| self.phase != Phase::Dead) {
-            self.tell(Event::Spared(doubt));
-        }
         self.grace_until = None;
+        let doubts = std::mem::take(&mut self.doubts);
+        self.tell_spared(doubts);
     }
 
     /// Takes a pong; its bytes were told to [`handle_bytes`](Detector::handle_bytes) as well.
@@ -347,6 +346,12 @@ impl Detector {
         }
     }
 
+    fn tell_spared(&mut self, doubts: Doubts) {
+        if doubts.withheld() > 0 && self.phase != Phase::Dead {
+            self.tell(Event::Spared(doubts));
+        }
+    }
+
     /// Puts verdicts off until then, for the doubt just raised.
     fn withhold(&mut self, doubts: Doubts, until: Instant) {
         self.grace_until = Some(until);
@@ -368,7 +373,7 @@ impl Detector {
         now: Instant,
         kernel: Option<KernelView>,
     ) -> Verdict {
-        let stall = self.flight.doubts;
+        let doubts = self.doubts.with(self.flight.doubts);
         let stalled_for = self.flight.waiting_for(now).filter(|_| cause == Cause::WriteStalled);
         Verdict {
             cause,
@@ -380,8 +385,9 @@ impl Detector {
             kernel,
             behind_proxy: self.behind_proxy,
             timer_lag: late,
-            withheld: self.doubts.withheld() + stall.withheld(),
-            doubt: self.doubts.latest.or(stall.latest),
+            withheld: doubts.withheld(),
+            doubt: doubts.latest,
+            doubts,
             round_trip: self.round_trip.smoothed(),
         }
     }

@@ -102,7 +102,12 @@ impl Detector {
         let Phase::Probing(probing) = &mut self.phase else { return };
         let was_behind = std::mem::replace(&mut probing.behind, delivered < probing.position);
         if was_behind && !probing.behind {
-            let until = now + self.limits.verdict_after.saturating_sub(kernel.since_last_ack);
+            let verdict_after = self.limits.verdict_after;
+            let until = match self.resting_since {
+                // `handle_resume` adds the pause.
+                Some(since) => since + verdict_after,
+                None => now + verdict_after.saturating_sub(kernel.since_last_ack),
+            };
             probing.verdict_at = probing.verdict_at.max(until);
         }
     }
@@ -125,22 +130,28 @@ impl Detector {
         let step = self.limits.verdict_after / 8;
         let in_flight = kernel.filter(|kernel| kernel.unacked_bytes > 0);
         let since = due.in_flight_since.filter(|_| in_flight.is_some() && late <= self.limits.lateness_max());
-        due.lost =
-            since.is_some_and(|since| in_flight.is_some_and(|kernel| kernel.is_path_dead(now - since)));
+        due.lost = since.zip(kernel).is_some_and(|(since, kernel)| kernel.is_path_dead(now - since));
         let over = since.is_some_and(|since| now - since >= step * 7);
         due.in_flight_since = since.filter(|_| due.lost || !over).or(in_flight.map(|_| now));
         // A first look again soon tells whether it is missing, the last one judges.
         due.look_at = since.map_or(now + step, |since| (since + step * 7).max(now + step));
+        // No probe is out, so the last acknowledgement is the last sign of life: the verdict counts from there.
+        let left = in_flight
+            .filter(|_| due.lost && over)
+            .map(|kernel| self.limits.verdict_after.saturating_sub(kernel.since_last_ack));
         if let Some(until) = self.grace_until.filter(|&until| now < until) {
             due.look_at = until;
-        } else if due.lost && over {
-            if !self.doubts.raise_mass(mass) {
+        } else if let Some(left) = left {
+            if !left.is_zero() {
+                due.look_at = now + left;
+            } else if self.doubts.raise_mass(mass) {
+                due.look_at = now + self.limits.verdict_after;
+                self.withhold(self.doubts, due.look_at);
+            } else {
                 let verdict = self.verdict(Cause::Unreachable, 0, due.late.most, now, kernel);
                 self.condemn(verdict);
                 return;
             }
-            due.look_at = now + self.limits.verdict_after;
-            self.withhold(self.doubts, due.look_at);
         }
         self.phase = Phase::Due(due);
     }
@@ -186,10 +197,8 @@ impl Detector {
         mass: bool,
     ) {
         let late = now - probing.verdict_at;
-        // A late first probe is as good a sign that we were away; it counts once.
-        let lost = if self.doubts.is_late() { late } else { probing.late.recent(now) };
         let verdict_after = self.limits.verdict_after;
-        if self.doubts.raise_late(lost, &self.limits) {
+        if let Some(lost) = self.doubts.raise_lost(late, probing.late, now, &self.limits) {
             // We slept, so the peer may have answered into a void: it gets back the time we lost.
             let chance = lost.max(self.timeout() * 2).min(verdict_after);
             self.withhold_probing(probing, now + chance);

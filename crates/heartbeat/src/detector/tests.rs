@@ -130,6 +130,16 @@ impl Run {
     }
 }
 
+/// Doubts raised once for a late timer, or for a mass.
+fn doubted(doubt: Doubt) -> Doubts {
+    let mut doubts = Doubts::default();
+    match doubt {
+        Doubt::LateTimer => doubts.raise_late(ms(60_000), &BALANCED),
+        Doubt::MassSuspicion => doubts.raise_mass(true),
+    };
+    doubts
+}
+
 /// A kernel whose peer vanished at `gone`.
 fn path_dead_since(gone: Duration) -> impl Fn(Duration) -> Option<KernelView> {
     move |at| Some(KernelView { unacked_bytes: 14, retransmits: 4, since_last_ack: at.saturating_sub(gone) })

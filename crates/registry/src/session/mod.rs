@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, Violation};
 use pulsegate_heartbeat::{
-    Crowd, Detector, Doubt, Event, KernelView, Limits, Member, Pong, ProbeId, Verdict,
+    Crowd, Detector, Doubt, Doubts, Event, KernelView, Limits, Member, Pong, ProbeId, Verdict,
 };
 
 use ending::LegEnd;
@@ -39,7 +39,7 @@ pub enum Note {
     /// A verdict was due, but the fault may be our own.
     Withheld(Leg, Doubt),
     /// A peer whose verdict was withheld is there.
-    Spared(Leg, Doubt),
+    Spared(Leg, Doubts),
     /// A peer is gone, with the proof.
     Dead(Leg, Box<Verdict>),
 }
@@ -349,7 +349,7 @@ impl Session {
                 Event::Suspected => Note::Suspected(leg),
                 Event::Recovered => Note::Recovered(leg),
                 Event::Withheld(doubt) => Note::Withheld(leg, doubt),
-                Event::Spared(doubt) => Note::Spared(leg, doubt),
+                Event::Spared(doubts) => Note::Spared(leg, doubts),
                 Event::Dead(verdict) => {
                     self.condemn(leg, &verdict, now);
                     Note::Dead(leg, verdict)

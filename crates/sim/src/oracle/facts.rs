@@ -36,7 +36,7 @@ pub(super) fn is_slow_but_alive(leg: &Leg, limits: &Limits, now: Time) -> bool {
 /// Nothing passes either way, and nothing of what had left the host before came, since before the silence could
 /// have been probed.
 pub(super) fn is_gone(leg: &Leg, limits: &Limits, now: Time) -> bool {
-    let probed = leg.truth.probes.map_or(now, |probes| probes.0);
+    let probed = leg.truth.probed_at.unwrap_or(now);
     // A slow path goes on delivering what was sent before the end.
     let gone_from = leg.path.dead_from().max(leg.out().heard_at);
     // One whose retransmission is not due yet can't know.
@@ -53,7 +53,7 @@ pub(super) fn acknowledges(leg: &Leg, limits: &Limits) -> bool {
 pub(super) fn is_mass(seats: &[Seat], side: Side, now: Time) -> bool {
     let missing = |seat: &&Seat| {
         let leg = seat.side(side);
-        let probed = leg.truth.probes.map_or(NEVER, |probes| probes.0);
+        let probed = leg.truth.probed_at.unwrap_or(NEVER);
         leg.truth.suspected
             && !leg.truth.dead
             && !seat.driver.session.is_closing()

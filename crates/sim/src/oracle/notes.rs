@@ -47,7 +47,7 @@ impl Oracle {
 
 fn take_note(truth: &mut Truth, note: &Note, watched: usize, own: &Own, now: Time) -> Objection {
     match note {
-        Note::Suspected(_) if truth.probes.is_none() => {
+        Note::Suspected(_) if truth.probed_at.is_none() => {
             Some((Unjust, "suspected, though heard since the last probe"))
         }
         Note::Suspected(_) => {
@@ -56,12 +56,13 @@ fn take_note(truth: &mut Truth, note: &Note, watched: usize, own: &Own, now: Tim
         Note::Recovered(_) => (!std::mem::replace(&mut truth.suspected, false))
             .then_some((Disorder, "recovered, but was no suspect")),
         Note::Withheld(_, doubt) => doubted(truth, *doubt, watched, own, now),
-        Note::Spared(..) => {
-            let none = truth.withheld_open == 0;
-            truth.withheld_open = truth.withheld_open.saturating_sub(1);
-            none.then_some((Disorder, "spared, but nothing was withheld"))
+        Note::Spared(_, doubts) => {
+            let too_many = doubts.withheld() > truth.withheld_open;
+            truth.withheld_open = truth.withheld_open.saturating_sub(doubts.withheld());
+            too_many.then_some((Disorder, "spared more often than withheld"))
         }
-        Note::Dead(..) => None,
+        Note::Dead(_, verdict) => (verdict.doubts.withheld() != truth.withheld_open)
+            .then_some((Disorder, "the verdict does not settle what was withheld")),
     }
 }
 

@@ -10,8 +10,8 @@ pub(crate) struct Truth {
     pub(super) read_at: Time,
     /// When our socket last took something.
     pub(crate) taken_at: Time,
-    /// When our socket took the first and the latest probe since then.
-    pub(super) probes: Option<(Time, Time)>,
+    /// When our socket took the first probe of this silence.
+    pub(super) probed_at: Option<Time>,
     pub(super) paused_since: Option<Time>,
     /// Time since the last arrival in which we did not read, and whether bytes waited for the peer.
     pub(super) paused: Time,
@@ -33,7 +33,7 @@ impl Truth {
         Truth {
             read_at: now,
             taken_at: now,
-            probes: None,
+            probed_at: None,
             paused_since: None,
             paused: 0,
             queued: false,
@@ -50,9 +50,8 @@ impl Truth {
     /// The socket took the end of a probe, behind `unacked` bytes that are on their way.
     pub(crate) fn note_probe(&mut self, unacked: u64, now: Time) {
         // What the first of a silence has before it; the others have the first before them.
-        self.queued |= unacked > if self.probes.is_none() { 0 } else { SMALL };
-        let first = self.probes.map_or(now, |probes| probes.0);
-        self.probes = Some((first, now));
+        self.queued |= unacked > if self.probed_at.is_none() { 0 } else { SMALL };
+        self.probed_at.get_or_insert(now);
     }
 
     pub(crate) fn note_arrival(&mut self) {
@@ -62,7 +61,7 @@ impl Truth {
     pub(crate) fn note_read(&mut self, now: Time) {
         self.read_at = now;
         self.paused = 0;
-        self.probes = None;
+        self.probed_at = None;
         self.queued = false;
     }
 

@@ -80,8 +80,7 @@ impl Case<'_> {
             "dead, but its bytes wait to be read"
         } else if self.since(inward.arrived_at) + ROUNDING < self.after() {
             "dead, but its bytes came within verdict_after"
-        } else if truth.probes.is_none_or(|probes| self.since(probes.0) + ROUNDING < self.after()) && !unheard
-        {
+        } else if truth.probed_at.is_none_or(|at| self.since(at) + ROUNDING < self.after()) && !unheard {
             "dead, but its answer to a probe had less than verdict_after"
         } else if is_healthy(leg, self.limits, self.now)
             && self.own.deaf(inward.arrived_at, self.now) <= self.after()
@@ -146,7 +145,7 @@ impl Case<'_> {
     /// waits as long as it was late, at most `verdict_after`.
     fn had_no_chance(&self) -> bool {
         let truth = &self.leg.truth;
-        let Some((first, _)) = truth.probes.filter(|_| truth.paused == 0 && !truth.queued) else {
+        let Some(first) = truth.probed_at.filter(|_| truth.paused == 0 && !truth.queued) else {
             return false;
         };
         let clock = |time| self.own.clock(time);

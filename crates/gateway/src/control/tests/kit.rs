@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, SessionId};
-use pulsegate_heartbeat::{Evidence, KernelView, Verdict};
+use pulsegate_heartbeat::{Doubts, Evidence, KernelView, Verdict};
 use pulsegate_registry::{Ending, Entry, Mode, Permit, SessionInfo, Tombstone};
 use serde_json::Value as Json;
 use tokio::net::TcpStream;
@@ -225,6 +225,7 @@ pub(crate) fn verdict() -> Verdict {
         timer_lag: Duration::from_millis(3),
         withheld: 0,
         doubt: None,
+        doubts: Doubts::default(),
         round_trip: Some(Duration::from_millis(12)),
     }
 }

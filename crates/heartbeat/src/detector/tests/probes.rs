@@ -11,6 +11,14 @@ fn until_due(run: &mut Run) {
     }
 }
 
+/// Goes on until a probe has left.
+fn until_probed(run: &mut Run) -> ProbeId {
+    until_due(run);
+    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
+    run.detector.handle_written(PING, run.now);
+    probe
+}
+
 #[test]
 fn the_clock_of_the_verdict_starts_when_the_socket_has_taken_the_probe() {
     for paused in [false, true] {
@@ -154,9 +162,7 @@ fn a_first_probe_that_is_late_gives_the_peer_its_time_back_once() {
 #[test]
 fn a_doubted_stall_that_ends_with_a_pong_is_told_as_spared() {
     let mut run = Run::new(BALANCED, 76);
-    until_due(&mut run);
-    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
-    run.detector.handle_written(PING, run.now);
+    let probe = until_probed(&mut run);
     for _ in 0..12 {
         run.now += ms(900);
         run.detector.handle_bytes(run.now);
@@ -168,15 +174,13 @@ fn a_doubted_stall_that_ends_with_a_pong_is_told_as_spared() {
     let told: Vec<_> = std::iter::from_fn(|| run.detector.poll_event()).collect();
     assert_eq!(told, [Event::Withheld(Doubt::LateTimer)]);
     run.detector.handle_pong(&probe.to_payload(), run.now);
-    assert_eq!(run.detector.poll_event(), Some(Event::Spared(Doubt::LateTimer)));
+    assert_eq!(run.detector.poll_event(), Some(Event::Spared(doubted(Doubt::LateTimer))));
 }
 
 #[test]
 fn three_things_at_once_are_all_told() {
     let mut run = Run::new(BALANCED, 77);
-    until_due(&mut run);
-    run.detector.poll_probe(run.now, 0, PING);
-    run.detector.handle_written(PING, run.now);
+    until_probed(&mut run);
     run.detector.flight.doubts.raise_late(ms(60_000), &BALANCED);
     run.now += ms(60_000);
     // Some bytes were taken, then none: one stall is over, and there is a suspicion whose verdict is withheld.
@@ -184,7 +188,7 @@ fn three_things_at_once_are_all_told() {
     run.detector.handle_timeout(run.now, Some(kernel), false);
     let told: Vec<_> = std::iter::from_fn(|| run.detector.poll_event()).collect();
     let late = Doubt::LateTimer;
-    assert_eq!(told, [Event::Spared(late), Event::Suspected, Event::Withheld(late)]);
+    assert_eq!(told, [Event::Spared(doubted(late)), Event::Suspected, Event::Withheld(late)]);
 }
 
 /// On a slow line the probe arrives late, and the answer has `verdict_after` from there.
@@ -241,9 +245,7 @@ fn a_late_timer_of_long_ago_is_no_doubt_any_more() {
 #[test]
 fn a_late_second_probe_is_a_doubt_though_the_verdict_is_on_time() {
     let mut run = Run::new(BALANCED, 80);
-    until_due(&mut run);
-    run.detector.poll_probe(run.now, 0, PING);
-    run.detector.handle_written(PING, run.now);
+    until_probed(&mut run);
     let first = run.now;
     run.now += ms(4_000);
     run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
@@ -282,13 +284,89 @@ fn a_peer_that_no_probe_can_reach_is_missing_when_what_stands_before_it_is_lost(
 #[test]
 fn nothing_is_told_of_the_dead() {
     let mut run = Run::new(BALANCED, 83);
-    until_due(&mut run);
-    let probe = run.detector.poll_probe(run.now, 0, PING).expect("it is due");
-    run.detector.handle_written(PING, run.now);
+    let probe = until_probed(&mut run);
     run.detector.flight.doubts.raise_late(ms(60_000), &BALANCED);
     run.detector.handle_socket_timeout(run.now);
     assert!(matches!(run.detector.poll_event(), Some(Event::Dead(_))));
     run.detector.handle_bytes(run.now);
     run.detector.handle_pong(&probe.to_payload(), run.now);
     assert_eq!(run.detector.poll_event(), None);
+}
+
+#[test]
+fn an_outage_shorter_than_verdict_after_kills_nobody_whose_probe_has_no_place() {
+    for offset in 0..100 {
+        let (outage, len) = (ms(10_000 + offset * 44), ms(4_990));
+        let mut run = Run::new(BALANCED, 90);
+        run.detector.handle_written(60_000, run.now);
+        let mut at = run.start;
+        while at < run.start + outage + len {
+            let next = run.detector.poll_timeout().expect("a look").max(at);
+            at = next.min(at + ms(20)).max(at + ms(1));
+            let down = (at - run.start).checked_sub(outage).filter(|&time| time < len);
+            if down.is_none() {
+                run.detector.handle_written(200, at);
+            }
+            let kernel = match down {
+                Some(since_last_ack) => KernelView { unacked_bytes: 50_000, retransmits: 3, since_last_ack },
+                None => KernelView { since_last_ack: ms(20), ..SHUT },
+            };
+            let wanted = run.detector.wants_kernel_view(at);
+            run.detector.handle_timeout(at, Some(kernel).filter(|_| wanted), false);
+            let told = run.detector.poll_event();
+            assert!(!matches!(told, Some(Event::Dead(_))), "{down:?} into the outage");
+        }
+    }
+}
+
+#[test]
+fn what_is_delivered_in_a_pause_does_not_count_the_pause_twice() {
+    let mut run = Run::new(BALANCED, 91);
+    let mut left = 60_000;
+    run.detector.handle_written(60_000, run.now);
+    let look = |run: &mut Run, left: &mut u64| {
+        *left -= 100;
+        run.now = run.detector.poll_timeout().expect("a look").max(run.now);
+        let kernel = KernelView { unacked_bytes: *left, retransmits: 0, since_last_ack: ms(10) };
+        run.detector.handle_timeout(run.now, Some(kernel), false);
+    };
+    while !run.detector.is_probe_due() {
+        look(&mut run, &mut left);
+    }
+    run.detector.poll_probe(run.now, 0, PING);
+    run.detector.handle_written(PING, run.now);
+    left += PING as u64;
+    look(&mut run, &mut left);
+    look(&mut run, &mut left);
+    run.detector.handle_rest(run.now);
+    let rested = run.now;
+    while run.now < rested + ms(19_000) {
+        look(&mut run, &mut left);
+    }
+    run.now = run.detector.poll_timeout().expect("a look");
+    run.detector.handle_timeout(run.now, Some(ALIVE), false);
+    run.now = rested + ms(21_000);
+    run.detector.handle_resume(run.now);
+    let resumed = run.now - run.start;
+    if run.detector.poll_probe(run.now, 0, PING).is_some() {
+        run.detector.handle_written(PING, run.now);
+    }
+    run.until(ms(100_000), &mut |_| None, &|_| Some(ALIVE));
+    let (at, _) = run.verdict().expect("a verdict");
+    assert!(at - resumed <= BALANCED.verdict_after + ms(500), "{:?}", at - resumed);
+}
+
+/// Whoever counts what was withheld and what became of it gets the same sum, by reason.
+#[test]
+fn a_verdict_settles_each_doubt_that_was_told() {
+    let mut run = Run::new(BALANCED, 92);
+    run.lag = ms(2_000);
+    run.mass = true;
+    run.until(ms(100_000), &mut |_| None, &path_dead_since(Duration::ZERO));
+    let told = |doubt| run.events.iter().filter(|(_, event)| *event == Event::Withheld(doubt)).count();
+    let (_, verdict) = run.verdict().expect("a verdict");
+    for doubt in Doubt::ALL {
+        assert!(told(doubt) > 0, "{doubt:?}");
+        assert_eq!(verdict.doubts.of(doubt) as usize, told(doubt), "{doubt:?}");
+    }
 }
