@@ -16,6 +16,7 @@ mod relay;
 pub mod serve;
 mod shared;
 mod sys;
+mod workers;
 
 /// Takes one look into the kernel, as a session does, and returns whether it can tell. Only for the tool that
 /// measures what a look costs.

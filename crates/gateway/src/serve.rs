@@ -13,8 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ControlAddr};
 use crate::control::{self, ControlListener, Secret};
+use crate::front::{self, Acceptor};
 use crate::shared::{Shared, clock};
-use crate::{drain, front, ops};
+use crate::workers::Workers;
+use crate::{drain, ops};
 
 /// How often samples are put into their buckets and old tombstones forgotten.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -35,6 +37,9 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// No threads or descriptors for those who serve clients.
+    #[error("can't start the workers: {0}")]
+    Workers(io::Error),
     /// The control API may not start as configured.
     #[error(transparent)]
     Control(Box<dyn Error + Send + Sync>),
@@ -44,6 +49,7 @@ impl ServeError {
     /// Returns the exit code that stands for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
+            ServeError::Workers(_) => 1,
             ServeError::Bind { .. } => 4,
             ServeError::Control(_) => 3,
         }
@@ -64,6 +70,7 @@ pub struct Addresses {
 /// A gateway whose listeners are bound.
 pub struct Gateway {
     shared: Arc<Shared>,
+    workers: Workers,
     data: TcpListener,
     ops: TcpListener,
     control: Option<(ControlListener, Option<Secret>)>,
@@ -86,7 +93,8 @@ impl Gateway {
                 .as_ref()
                 .map_or_else(|| "off".to_owned(), |(listener, _)| shown(&listener.address())),
         };
-        Ok(Gateway { shared: Arc::new(Shared::new(config)), data, ops, control, addresses })
+        let workers = Workers::new().map_err(ServeError::Workers)?;
+        Ok(Gateway { shared: Arc::new(Shared::new(config)), workers, data, ops, control, addresses })
     }
 
     /// Returns where the gateway listens.
@@ -100,11 +108,17 @@ impl Gateway {
     }
 
     /// Serves until `stop` is cancelled, then drains; `hurry` cuts the draining short.
-    pub async fn run(self, stop: CancellationToken, hurry: CancellationToken) {
-        let Gateway { shared, data, ops, control, addresses } = self;
+    ///
+    /// # Errors
+    /// The system gives no threads; nobody was served.
+    pub async fn run(self, stop: CancellationToken, hurry: CancellationToken) -> Result<(), ServeError> {
+        let Gateway { shared, workers, data, ops, control, addresses } = self;
         let (bound, finish) = (CancellationToken::new(), CancellationToken::new());
+        // The workers end also when this future is dropped.
+        let _last = finish.clone().drop_guard();
         let background = TaskTracker::new();
-        background.spawn(front::serve(Arc::clone(&shared), data));
+        let acceptor = Arc::new(Acceptor::new(&shared, workers.team()));
+        workers.start(&acceptor, data, &finish, &background.token()).map_err(ServeError::Workers)?;
         background.spawn(ops::serve(Arc::clone(&shared), ops, bound.clone(), finish.clone()));
         if let Some((listener, token)) = control {
             background.spawn(control::serve(Arc::clone(&shared), listener, token, finish.clone()));
@@ -118,15 +132,20 @@ impl Gateway {
         background.close();
         let _ = timeout(LAST_ANSWERS_MAX, background.wait()).await;
         tracing::info!("stopped");
+        Ok(())
     }
 }
 
 /// Runs a gateway until SIGTERM or SIGINT; a second signal cuts the draining short.
-pub async fn run_until_signal(gateway: Gateway) {
+///
+/// # Errors
+/// Those of [`Gateway::run`].
+pub async fn run_until_signal(gateway: Gateway) -> Result<(), ServeError> {
     let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
     let signals = tokio::spawn(signals(stop.clone(), hurry.clone()));
-    gateway.run(stop, hurry).await;
+    let ended = gateway.run(stop, hurry).await;
     signals.abort();
+    ended
 }
 
 async fn signals(stop: CancellationToken, hurry: CancellationToken) {

@@ -110,7 +110,7 @@ fn flag_variables() -> Vec<String> {
 }
 
 fn block_on(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(exit::FAILURE, format!("the runtime can't be started: {error}")))?

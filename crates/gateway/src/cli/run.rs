@@ -28,7 +28,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     if stderr().is_terminal() {
         output::say(&banner(&told, gateway.addresses(), gateway.app_answers().await));
     }
-    run_until_signal(gateway).await;
+    run_until_signal(gateway).await.map_err(failure)?;
     Ok(exit::OK)
 }
 

@@ -161,7 +161,7 @@ impl Demo {
     async fn run(self, stop: CancellationToken, hurry: CancellationToken) -> Result<(), DemoError> {
         let Demo { gateway, app, app_listener, front, front_listener, .. } = self;
         tokio::select! {
-            () = gateway.run(stop, hurry) => Ok(()),
+            ended = gateway.run(stop, hurry) => ended.map_err(DemoError::Gateway),
             ended = app.run(app_listener) => ended.map_err(DemoError::App),
             () = front.run(front_listener) => Ok(()),
         }

@@ -17,6 +17,7 @@ use super::{connection, sockets};
 use crate::http_serve::concerns_one_connection;
 use crate::relay;
 use crate::shared::Shared;
+use crate::workers::Team;
 
 /// First pause after an accept that failed; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -29,73 +30,93 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// some clients then don't get to read.
 const REFUSALS_MAX: usize = 64;
 
-/// Serves clients on `listener` until `shared.stop` fires; connections live on as tasks of
-/// `shared.connections`.
-///
-/// # Panics
-/// When `upstream.url` is not `http://host:port`, which the configuration refuses.
-pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
-    serve_into(shared, listener, Arc::new(relay::spawn)).await;
-}
-
-/// Serves as [`serve`] does, and hands what becomes a session to `relay`.
-pub(super) async fn serve_into(shared: Arc<Shared>, listener: TcpListener, relay: Arc<Relay>) {
-    let acceptor = Acceptor {
-        places: Places::new(&shared),
-        front: Arc::new(Front::new(&shared, relay)),
-        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
-        shared,
-    };
-    let mut trouble = Trouble::default();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = acceptor.shared.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                if trouble.over() {
-                    acceptor.shared.metrics.accept_works();
-                }
-                // An IPv4 client of a socket for both has an IPv6 address around its own.
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                acceptor.take(stream, peer);
-            }
-            Err(error) if concerns_one_connection(&error) => {
-                debug!(%error, "a connection was gone before accept")
-            }
-            Err(error) => {
-                let pause = trouble.pause(&error, Instant::now());
-                acceptor.shared.metrics.accept_failed();
-                tokio::select! {
-                    () = acceptor.shared.stop.cancelled() => return,
-                    () = sleep(pause) => {}
-                }
-            }
-        }
-    }
-}
-
-struct Acceptor {
+/// Takes connections for all workers.
+pub(crate) struct Acceptor {
     shared: Arc<Shared>,
     front: Arc<Front>,
     places: Places,
     refusals: Arc<Semaphore>,
+    team: Team,
 }
 
 impl Acceptor {
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    /// Makes sessions of what becomes one.
+    ///
+    /// # Panics
+    /// When `upstream.url` is not `http://host:port`, which the configuration refuses.
+    pub(crate) fn new(shared: &Arc<Shared>, team: Team) -> Acceptor {
+        Acceptor::into(shared, team, Arc::new(relay::spawn))
+    }
+
+    /// Hands what becomes a session to `relay`.
+    pub(super) fn into(shared: &Arc<Shared>, team: Team, relay: Arc<Relay>) -> Acceptor {
+        Acceptor {
+            places: Places::new(shared),
+            front: Arc::new(Front::new(shared, relay)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            shared: Arc::clone(shared),
+            team,
+        }
+    }
+
+    /// Serves clients on `listener` until the gateway stops, as worker `here` of the team; connections live on as
+    /// tasks of `shared.connections`.
+    pub(crate) async fn serve(&self, listener: TcpListener, here: usize) {
+        let mut trouble = Trouble::default();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if trouble.over() {
+                        self.shared.metrics.accept_works();
+                    }
+                    // An IPv4 client of a socket for both has an IPv6 address around its own.
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    self.take(stream, peer, here);
+                }
+                Err(error) if concerns_one_connection(&error) => {
+                    debug!(%error, "a connection was gone before accept")
+                }
+                Err(error) => {
+                    let pause = trouble.pause(&error, Instant::now());
+                    self.shared.metrics.accept_failed();
+                    tokio::select! {
+                        () = self.shared.stop.cancelled() => return,
+                        () = sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr, here: usize) {
         if let Err(error) = sockets::watch_client(&stream) {
             debug!(%error, %peer, "the connection was gone at once");
             return;
         }
-        match self.places.take() {
-            Some(place) => {
-                self.shared.connections.spawn(connection::run(Arc::clone(&self.front), place, stream, peer));
-            }
-            None => self.refuse(stream),
+        let worker = self.team.choose(here);
+        let Some(place) = self.places.take(self.team.load(worker)) else {
+            self.refuse(stream);
+            return;
+        };
+        let front = Arc::clone(&self.front);
+        if worker == here {
+            self.shared.connections.spawn(connection::run(front, place, stream, peer));
+            return;
         }
+        let stream = stream.into_std();
+        let serve = async move {
+            // On the other worker's thread, whose runtime has to know the socket.
+            match stream.and_then(TcpStream::from_std) {
+                Ok(stream) => connection::run(front, place, stream, peer).await,
+                Err(error) => debug!(%error, %peer, "the connection was lost on the way to its worker"),
+            }
+        };
+        self.shared.connections.spawn_on(serve, self.team.runtime(worker));
     }
 
     /// Answers 503 with bounded work: one write, and patience for a bounded number of connections.

@@ -1,6 +1,6 @@
 //! The front: everything between a client's TCP connection and either a session or a plain HTTP answer.
 //!
-//! [`serve`] accepts connections (`accept`), hyper reads requests from each (`connection`), and one of two
+//! [`Acceptor`] accepts connections (`accept`), hyper reads requests from each (`connection`), and one of two
 //! things happens to a request (`service`): an upgrade request goes through the handshake with the app and
 //! becomes a session of the relay (`upgrade`), anything else is passed through as HTTP (`passthrough`).
 //! What can be decided without a socket is a pure function with a table of tests: `handshake` (the request),
@@ -37,7 +37,7 @@ mod trace;
 mod upgrade;
 mod upstream;
 
-pub(crate) use accept::serve;
+pub(crate) use accept::Acceptor;
 pub(crate) use place::Place;
 pub(crate) use probe::{Probe, probe_upstream};
 pub(crate) use rejection::Rejection;

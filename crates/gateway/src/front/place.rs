@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::shared::Shared;
+use crate::workers::Load;
 
 /// All places of one listener.
 pub(super) struct Places {
@@ -23,6 +24,7 @@ pub(crate) struct Place {
 struct Held {
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
+    _load: Load,
 }
 
 impl Places {
@@ -31,11 +33,13 @@ impl Places {
         Places { shared: Arc::clone(shared), free: Arc::new(Semaphore::new(free)) }
     }
 
-    /// Takes a place, if one is free.
-    pub(super) fn take(&self) -> Option<Place> {
+    /// Takes a place, if one is free, for a connection that is a worker's `load`.
+    pub(super) fn take(&self, load: Load) -> Option<Place> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         self.shared.metrics.connection_opened();
-        Some(Place { _held: Arc::new(Held { shared: Arc::clone(&self.shared), _permit: permit }) })
+        Some(Place {
+            _held: Arc::new(Held { shared: Arc::clone(&self.shared), _permit: permit, _load: load }),
+        })
     }
 }
 

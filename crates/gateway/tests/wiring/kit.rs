@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use pulsegate::config::Config;
-use pulsegate::serve::Gateway;
+use pulsegate::serve::{Gateway, ServeError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -25,7 +25,7 @@ pub(crate) struct Running {
     pub(crate) ops: SocketAddr,
     pub(crate) stop: CancellationToken,
     pub(crate) hurry: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Running {
@@ -58,7 +58,7 @@ impl Running {
     /// Stops the gateway and waits for its end.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        timeout(PATIENCE, self.task).await.expect("the gateway ends").unwrap();
+        timeout(PATIENCE, self.task).await.expect("the gateway ends").unwrap().unwrap();
     }
 }
 

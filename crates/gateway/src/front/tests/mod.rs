@@ -14,14 +14,16 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::accept::serve_into;
+use super::accept::Acceptor;
 use super::answer::accept_for;
 use super::{DialFailure, Rejection};
 use crate::config::Config;
 use crate::relay::Established;
 use crate::shared::Shared;
+use crate::workers::Team;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -68,7 +70,9 @@ impl Gateway {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = tokio::spawn(serve_into(Arc::clone(&shared), listener, Arc::new(relay)));
+        let team = Team::new([Handle::current()]);
+        let acceptor = Acceptor::into(&shared, team, Arc::new(relay));
+        let serving = tokio::spawn(async move { acceptor.serve(listener, 0).await });
         Gateway { address, shared, sessions, serving }
     }
 
