@@ -88,8 +88,8 @@ fn session_limits(config: &Config) -> SessionLimits {
         ..client
     };
     SessionLimits {
-        client,
-        app,
+        client: Arc::new(client),
+        app: Arc::new(app),
         close_timeout: config.limits.close_timeout,
         codes: CloseCodes {
             dead_client: config.close.dead_client_code,

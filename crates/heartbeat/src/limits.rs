@@ -47,6 +47,13 @@ impl Limits {
         self.ping_interval - room
     }
 
+    /// Returns after how much silence a probe is due at the earliest, but for the very first: the last twelfth is for
+    /// spreading them.
+    pub(crate) fn earliest_probe(&self) -> Duration {
+        let latest = self.latest_probe();
+        latest - latest / 12
+    }
+
     /// Returns the longest gap between two retransmissions that leaves a peer its chance to be heard after a
     /// stall of the network: a quarter of `verdict_after`, and 1 s at least (RFC 6298 section 2.4).
     pub fn retransmission_gap_max(&self) -> Duration {

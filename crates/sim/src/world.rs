@@ -105,7 +105,12 @@ impl World {
         });
         let codes = CloseCodes { dead_client: 1001, dead_app: 1012, frozen_app: 1013 };
         let close_timeout = Duration::from_micros(CLOSE_TIMEOUT);
-        let limits = Arc::new(SessionLimits { client: machine[0], app: machine[1], close_timeout, codes });
+        let limits = Arc::new(SessionLimits {
+            client: machine[0].into(),
+            app: machine[1].into(),
+            close_timeout,
+            codes,
+        });
         let mut crowds = crowds();
         for (number, legs) in plan.sessions.iter().enumerate() {
             if bug == Some(Bug::NoCrowdBrake) {

@@ -11,8 +11,8 @@ use pulsegate_core::{Cause, Leg, Opcode, SessionId, Violation};
 use pulsegate_heartbeat::KernelView;
 use pulsegate_registry::{Ending, Entry, Note, Order, Session};
 use tokio::io::AsyncWrite;
-use tokio::time::{Sleep, sleep_until};
 
+use super::alarm::Alarm;
 use super::line::Line;
 use super::mailbox::Handle;
 use super::vigil;
@@ -33,8 +33,7 @@ pub(super) struct Driver {
     pub(super) entry: Arc<Entry<Handle>>,
     pub(super) session: Session,
     pub(super) lines: [Line; 2],
-    timer: Pin<Box<Sleep>>,
-    timer_at: Instant,
+    alarm: Alarm,
     mail_taken: bool,
     /// The client connection's place; last, so that it is free only when the socket is closed.
     place: Place,
@@ -49,9 +48,8 @@ impl Driver {
         place: Place,
         now: Instant,
     ) -> Driver {
-        let timer_at = session.poll_timeout().unwrap_or(now);
-        let timer = Box::pin(sleep_until(timer_at.into()));
-        Driver { shared, entry, session, lines, timer, timer_at, mail_taken: false, place }
+        let alarm = Alarm::new(shared.started, session.poll_timeout().unwrap_or(now));
+        Driver { shared, entry, session, lines, alarm, mail_taken: false, place }
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -306,8 +304,7 @@ impl Driver {
         self.session.handle_violation(leg, violation, now);
     }
 
-    /// Sets the timer to what is due next. It is only moved when it fires or is too late: a session that is
-    /// busy would move it with every message.
+    /// Sets the timer to what is due next.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         // An end has its own limit, so the clocks of frames no longer count, nor may they wake us.
         let clocks = self
@@ -316,22 +313,10 @@ impl Driver {
             .filter(|line| line.reading && !self.session.is_closing())
             .filter_map(|line| line.clock.poll_timeout());
         let due = clocks.chain(self.session.poll_timeout()).min();
-        if self.timer.as_mut().poll(cx).is_ready() {
-            self.shared.metrics.timer_lag(now.saturating_duration_since(self.timer_at));
-            let Some(due) = due else { return Poll::Pending };
-            self.set_timer(due, cx);
-        } else if let Some(due) = due.filter(|&due| due < self.timer_at) {
-            self.set_timer(due, cx);
+        if let Some(lag) = self.alarm.poll(due, now, cx) {
+            self.shared.metrics.timer_lag(lag);
         }
         Poll::Pending
-    }
-
-    fn set_timer(&mut self, due: Instant, cx: &mut Context<'_>) {
-        self.timer_at = due;
-        self.timer.as_mut().reset(due.into());
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod sent;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulsegate_core::Cause;
@@ -90,7 +91,7 @@ pub enum Pong {
 /// of the probe is not.
 #[derive(Debug)]
 pub struct Detector {
-    limits: Limits,
+    limits: Arc<Limits>,
     round_trip: RoundTrip,
     habit: PongHabit,
     /// When the last byte came.
@@ -99,6 +100,8 @@ pub struct Detector {
     sent: SentProbes,
     /// From here its silence counts: the last byte, moved on by the time in which we did not read.
     silent_since: Instant,
+    /// How long a silence lasts before it is probed.
+    quiet_for: Duration,
     /// We do not read this peer, so its silence says nothing.
     resting_since: Option<Instant>,
     flight: Flight,
@@ -117,8 +120,10 @@ pub struct Detector {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Not heard since the start.
+    Fresh,
     /// Heard lately.
-    Quiet { probe_at: Instant },
+    Quiet,
     /// The first probe waits for a place between two frames.
     Due(Due),
     /// At least one probe is out.
@@ -130,7 +135,8 @@ enum Phase {
 impl Detector {
     /// Starts with a peer that was heard `now`. The first probe is due at a random 0.5 to 1 of the
     /// interval, so that sessions opened together don't beat in step.
-    pub fn new(limits: Limits, seed: u64, now: Instant) -> Detector {
+    pub fn new(limits: impl Into<Arc<Limits>>, seed: u64, now: Instant) -> Detector {
+        let limits = limits.into();
         let mut random = fastrand::Rng::with_seed(seed);
         let latest = limits.latest_probe();
         let first = latest.mul_f64(0.5 + 0.5 * random.f64());
@@ -139,9 +145,10 @@ impl Detector {
             round_trip: RoundTrip::default(),
             habit: PongHabit::Unknown,
             heard_at: now,
-            phase: Phase::Quiet { probe_at: now + first },
+            phase: Phase::Fresh,
             sent: SentProbes::new(random.u64(..)),
             silent_since: now,
+            quiet_for: first,
             resting_since: None,
             flight: Flight::default(),
             doubts: Doubts::default(),
@@ -159,12 +166,23 @@ impl Detector {
         Detector { behind_proxy, ..self }
     }
 
+    /// Probes first when `other` does. Call it right after [`new`](Detector::new): then the two stay in step, since a
+    /// probe that would soon be due goes out early if there is a call anyway, and their driver wakes up once for both.
+    pub fn in_step_with(self, other: &Detector) -> Detector {
+        Detector { quiet_for: other.quiet_for, ..self }
+    }
+
     /// Takes note that bytes came from the peer, whatever they were.
     pub fn handle_bytes(&mut self, now: Instant) {
         self.heard_at = now;
         self.silent_since = now;
         match self.phase {
-            Phase::Quiet { .. } | Phase::Due(_) => self.start_silence(now),
+            Phase::Quiet => {}
+            Phase::Fresh => {
+                self.draw_quiet();
+                self.phase = Phase::Quiet;
+            }
+            Phase::Due(_) => self.phase = Phase::Quiet,
             Phase::Probing(probing) => {
                 if probing.suspected && probing.count >= 2 {
                     self.note_ignored();
@@ -172,7 +190,7 @@ impl Detector {
                 if probing.suspected {
                     self.tell(Event::Recovered);
                 }
-                self.start_silence(now);
+                self.phase = Phase::Quiet;
             }
             Phase::Dead => {}
         }
@@ -218,7 +236,6 @@ impl Detector {
         let pause = now.saturating_duration_since(since.max(self.heard_at));
         self.silent_since += pause;
         match &mut self.phase {
-            Phase::Quiet { probe_at } => *probe_at += pause,
             Phase::Probing(probing) => {
                 probing.since += pause;
                 probing.verdict_at += pause;
@@ -229,7 +246,7 @@ impl Detector {
                 due.in_flight_since = None;
                 due.lost = false;
             }
-            Phase::Dead => {}
+            Phase::Fresh | Phase::Quiet | Phase::Dead => {}
         }
     }
 
@@ -241,7 +258,7 @@ impl Detector {
             Phase::Probing(probing) => {
                 now >= probing.verdict_at || probing.next_at.is_some_and(|next_at| now >= next_at)
             }
-            Phase::Quiet { .. } | Phase::Dead => false,
+            Phase::Fresh | Phase::Quiet | Phase::Dead => false,
         };
         (verdict_due && self.resting_since.is_none())
             || self.flight_deadline().is_some_and(|deadline| now >= deadline)
@@ -255,10 +272,15 @@ impl Detector {
         }
         if self.resting_since.is_none() {
             match self.phase {
-                Phase::Quiet { probe_at } if now >= probe_at => self.start_due(now, now - probe_at),
+                Phase::Fresh | Phase::Quiet
+                    if now >= self.silent_since + self.quiet_for.min(self.limits.earliest_probe()) =>
+                {
+                    let due_at = self.silent_since + self.quiet_for;
+                    self.start_due(now, now.saturating_duration_since(due_at));
+                }
                 Phase::Due(due) => self.handle_due(due, now, kernel, mass),
                 Phase::Probing(probing) => self.handle_probing(probing, now, kernel, mass),
-                Phase::Quiet { .. } | Phase::Dead => {}
+                Phase::Fresh | Phase::Quiet | Phase::Dead => {}
             }
         }
         self.handle_flight(now, kernel, mass);
@@ -267,7 +289,7 @@ impl Detector {
     /// Returns when [`handle_timeout`](Detector::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Quiet { probe_at } => Some(probe_at),
+            Phase::Fresh | Phase::Quiet => Some(self.silent_since + self.quiet_for),
             Phase::Probing(probing) => {
                 Some(probing.next_at.map_or(probing.verdict_at, |at| at.min(probing.verdict_at)))
             }
@@ -314,7 +336,7 @@ impl Detector {
     pub fn probes_unanswered(&self) -> u32 {
         match self.phase {
             Phase::Probing(probing) => probing.count,
-            Phase::Quiet { .. } | Phase::Due(_) | Phase::Dead => 0,
+            Phase::Fresh | Phase::Quiet | Phase::Due(_) | Phase::Dead => 0,
         }
     }
 
@@ -324,9 +346,10 @@ impl Detector {
         self.round_trip.timeout(self.limits.verdict_after / 4)
     }
 
-    fn start_silence(&mut self, now: Instant) {
-        let spread = 1.0 - 0.08 * self.random.f64();
-        self.phase = Phase::Quiet { probe_at: now + self.limits.latest_probe().mul_f64(spread) };
+    /// Draws how long the silences from now on last before they are probed.
+    pub(super) fn draw_quiet(&mut self) {
+        let (earliest, latest) = (self.limits.earliest_probe(), self.limits.latest_probe());
+        self.quiet_for = earliest + (latest - earliest).mul_f64(self.random.f64());
     }
 
     /// Takes note of a silence with unanswered probes that ended by something else than a pong (if it was one

@@ -69,7 +69,7 @@ impl Detector {
                 probing.gap = (probing.gap * 2).min(self.limits.verdict_after / 2);
                 probing.next_at = Some(now + probing.gap);
             }
-            Phase::Quiet { .. } | Phase::Dead => {}
+            Phase::Fresh | Phase::Quiet | Phase::Dead => {}
         }
         self.flight.queue_probe(ahead, len);
         Some(self.sent.push(now))
@@ -114,6 +114,8 @@ impl Detector {
 
     pub(super) fn start_due(&mut self, now: Instant, late: Duration) {
         let look_at = now + self.limits.verdict_after / 8;
+        // Once a probe, and not with every byte that is heard.
+        self.draw_quiet();
         let mut lateness = Lateness::default();
         lateness.note(late, now, &self.limits);
         self.phase =

@@ -17,12 +17,12 @@ use ending::LegEnd;
 pub use ending::{CloseCodes, Ending, Order};
 
 /// The bounds of a session, shared by all that run under one configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
     /// Liveness of the client leg.
-    pub client: Limits,
+    pub client: Arc<Limits>,
     /// Liveness of the app leg.
-    pub app: Limits,
+    pub app: Arc<Limits>,
     /// Longest time from the first sign of an end to the end.
     pub close_timeout: Duration,
     /// Codes of our own Close frames.
@@ -77,13 +77,11 @@ impl Session {
         seed: u64,
         now: Instant,
     ) -> Session {
-        let detectors = [
-            Detector::new(limits.client, seed, now).behind_proxy(client_behind_proxy),
-            Detector::new(limits.app, seed.rotate_left(32) ^ 1, now),
-        ];
+        let client = Detector::new(Arc::clone(&limits.client), seed, now).behind_proxy(client_behind_proxy);
+        let app = Detector::new(Arc::clone(&limits.app), seed.rotate_left(32) ^ 1, now).in_step_with(&client);
         Session {
             limits,
-            detectors,
+            detectors: [client, app],
             members: [crowds[0].join(), crowds[1].join()],
             legs: Default::default(),
             closing: None,

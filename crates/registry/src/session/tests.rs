@@ -15,7 +15,7 @@ fn limits() -> Arc<SessionLimits> {
     };
     let app = Limits { frozen_after: 30 * SECOND, write_stall_after: 30 * SECOND, ..client };
     let codes = CloseCodes { dead_client: 4408, dead_app: 1012, frozen_app: 1013 };
-    Arc::new(SessionLimits { client, app, close_timeout: 5 * SECOND, codes })
+    Arc::new(SessionLimits { client: client.into(), app: app.into(), close_timeout: 5 * SECOND, codes })
 }
 
 #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]

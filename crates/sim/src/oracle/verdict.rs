@@ -83,7 +83,9 @@ impl Case<'_> {
         } else if truth.probed_at.is_none_or(|at| self.since(at) + ROUNDING < self.after()) && !unheard {
             "dead, but its answer to a probe had less than verdict_after"
         } else if is_healthy(leg, self.limits, self.now)
-            && self.own.deaf(inward.arrived_at, self.now) <= self.after()
+            // An answer that met our deaf ears comes again within twice that time and one timeout of its sender
+            // (RFC 6298 section 5.5); the verdict, by a clock that stood still, falls after that time and its own.
+            && self.own.deaf(inward.arrived_at, self.now) + inward.rto <= self.after()
         {
             "dead, but it is alive, answers, and nothing is lost"
         } else if self.is_only_slow() {
