@@ -18,7 +18,7 @@ pub(crate) struct Notice {
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
-    SessionOpened { id: SessionId, info: Box<SessionInfo> },
+    SessionOpened { id: SessionId, info: Arc<SessionInfo> },
     SessionSuspect { id: SessionId, leg: Leg },
     SessionRecovered { id: SessionId, leg: Leg },
     SessionDead { id: SessionId, leg: Leg, verdict: Box<Verdict> },

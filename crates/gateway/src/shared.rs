@@ -14,14 +14,14 @@ use crate::config::Config;
 use crate::feed::Feed;
 use crate::front::Probe;
 use crate::ops::Metrics;
-use crate::relay::{Handle, VIGILS_MAX};
+use crate::relay::{Mailbox, VIGILS_MAX};
 
 /// One running gateway. There may be several in a process: nothing in here is global.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Bounds of every session, made from the configuration once.
     pub(crate) session_limits: Arc<SessionLimits>,
-    pub(crate) registry: Registry<Handle>,
+    pub(crate) registry: Registry<Mailbox>,
     /// Per leg, all peers that are watched: many that fall silent together raise a doubt.
     pub(crate) crowds: [Arc<Crowd>; 2],
     /// Seats for the sockets of the dead.

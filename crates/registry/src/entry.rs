@@ -1,6 +1,7 @@
 //! One session as everybody may see it: written by its driver, read by anyone, without a lock.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -139,7 +140,7 @@ impl LegGauge {
 #[derive(Debug)]
 pub struct Entry<H> {
     id: SessionId,
-    info: SessionInfo,
+    info: Arc<SessionInfo>,
     opened_at: Instant,
     opened_wall: SystemTime,
     handle: H,
@@ -149,7 +150,7 @@ pub struct Entry<H> {
 impl<H> Entry<H> {
     pub(crate) fn new(
         id: SessionId,
-        info: SessionInfo,
+        info: Arc<SessionInfo>,
         handle: H,
         now: Instant,
         wall: SystemTime,
@@ -170,7 +171,7 @@ impl<H> Entry<H> {
     }
 
     /// Returns what the handshake told.
-    pub fn info(&self) -> &SessionInfo {
+    pub fn info(&self) -> &Arc<SessionInfo> {
         &self.info
     }
 

@@ -105,7 +105,7 @@ impl<H> Registry<H> {
     pub fn open(
         &self,
         permit: &Permit,
-        info: SessionInfo,
+        info: Arc<SessionInfo>,
         handle: H,
         now: Instant,
         wall: SystemTime,
@@ -119,7 +119,7 @@ impl<H> Registry<H> {
     pub fn close(&self, entry: &Entry<H>, ending: Ending, now: Instant, wall: SystemTime) -> Arc<Tombstone> {
         let tombstone = Arc::new(Tombstone {
             id: entry.id(),
-            info: entry.info().clone(),
+            info: Arc::clone(entry.info()),
             ending,
             opened_at: entry.opened_wall(),
             ended_at: wall,
@@ -238,7 +238,7 @@ mod tests {
 
     fn open(registry: &Registry<()>, room: &str, now: Instant) -> (Permit, Arc<Entry<()>>) {
         let permit = registry.admit("127.0.0.1".parse().expect("an address")).expect("a place");
-        let entry = registry.open(&permit, info(room), (), now, SystemTime::UNIX_EPOCH);
+        let entry = registry.open(&permit, info(room).into(), (), now, SystemTime::UNIX_EPOCH);
         (permit, entry)
     }
 

@@ -1,5 +1,6 @@
 //! What is remembered of a session that ended.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pulsegate_core::SessionId;
@@ -24,7 +25,7 @@ pub struct Tombstone {
     /// The session's id.
     pub id: SessionId,
     /// What was known of it.
-    pub info: SessionInfo,
+    pub info: Arc<SessionInfo>,
     /// Why it ended.
     pub ending: Ending,
     /// When it began, by the wall clock.

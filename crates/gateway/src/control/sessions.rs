@@ -15,7 +15,7 @@ use super::Api;
 use super::query::Params;
 use super::view::{SessionView, TombstoneView};
 use crate::problem::Problem;
-use crate::relay::Handle;
+use crate::relay::Mailbox;
 use crate::shared::clock;
 
 /// Sessions of a page unless the caller says otherwise.
@@ -74,7 +74,7 @@ pub(super) async fn kick(State(api): State<Arc<Api>>, id: Id, uri: Uri) -> Resul
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn find(api: &Api, id: Id) -> Result<Arc<Entry<Handle>>, Problem> {
+fn find(api: &Api, id: Id) -> Result<Arc<Entry<Mailbox>>, Problem> {
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok()).ok_or_else(unknown)?;
     match api.shared.registry.find(id) {
         Lookup::Live(entry) => Ok(entry),

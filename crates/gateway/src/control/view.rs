@@ -85,7 +85,7 @@ impl<'a> SessionView<'a> {
         SessionView {
             id: entry.id(),
             state: entry.state().as_str(),
-            info: entry.info().into(),
+            info: (&**entry.info()).into(),
             opened_at: rfc3339(entry.opened_wall()),
             age_seconds: seconds(entry.age(now)),
             legs: Legs { client: entry.view(Leg::Client, now).into(), app: entry.view(Leg::App, now).into() },
@@ -119,7 +119,7 @@ impl<'a> From<&'a Tombstone> for TombstoneView<'a> {
             detail: ending.detail,
             verdict: ending.verdict.as_deref(),
             close: ending.close.as_ref().map(|CloseFrame { code, reason }| CloseView { code: *code, reason }),
-            info: (&tombstone.info).into(),
+            info: (&*tombstone.info).into(),
             opened_at: rfc3339(tombstone.opened_at),
             ended_at: rfc3339(tombstone.ended_at),
             duration_seconds: seconds(tombstone.duration),

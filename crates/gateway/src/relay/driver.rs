@@ -14,7 +14,7 @@ use tokio::io::AsyncWrite;
 
 use super::alarm::Alarm;
 use super::line::Line;
-use super::mailbox::Handle;
+use super::mailbox::Mailbox;
 use super::vigil;
 use crate::feed::What;
 use crate::front::Place;
@@ -30,7 +30,7 @@ const PASSES_MAX: usize = 16;
 /// without waiting: flush, read and forward, let the machine decide, carry out its orders, and again.
 pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
-    pub(super) entry: Arc<Entry<Handle>>,
+    pub(super) entry: Arc<Entry<Mailbox>>,
     pub(super) session: Session,
     pub(super) lines: [Line; 2],
     alarm: Alarm,
@@ -42,7 +42,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         shared: Arc<Shared>,
-        entry: Arc<Entry<Handle>>,
+        entry: Arc<Entry<Mailbox>>,
         session: Session,
         lines: [Line; 2],
         place: Place,

@@ -1,13 +1,10 @@
 //! How others reach the task that owns a session.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use pulsegate_core::{CloseFrame, EndReason};
-
-/// Reaches one session's task.
-pub(crate) type Handle = Arc<Mailbox>;
 
 /// Asks a session to end.
 #[derive(Clone, Debug, PartialEq, Eq)]

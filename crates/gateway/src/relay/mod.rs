@@ -21,7 +21,7 @@ use pulsegate_core::{Leg, ReservedBits};
 use pulsegate_registry::{Permit, Session, SessionInfo, Tombstone};
 use tokio::net::TcpStream;
 
-pub(crate) use mailbox::Handle;
+pub(crate) use mailbox::Mailbox;
 pub(crate) use vigil::VIGILS_MAX;
 
 use crate::feed::What;
@@ -74,10 +74,11 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
     let limits = Arc::clone(&shared.session_limits);
     let session = Session::new(limits, &shared.crowds, behind_proxy, fastrand::u64(..), now);
     // Published first: who finds the session in the registry can find its beginning in the feed.
-    shared.feed.publish(What::SessionOpened { id: permit.id(), info: Box::new(info.clone()) });
+    let info = Arc::new(info);
+    shared.feed.publish(What::SessionOpened { id: permit.id(), info: Arc::clone(&info) });
     shared.metrics.session_opened();
     tracing::debug!(id = %permit.id(), peer = %info.peer, path = %info.path, "session opened");
-    let entry = shared.registry.open(&permit, info, Handle::default(), now, SystemTime::now());
+    let entry = shared.registry.open(&permit, info, Mailbox::default(), now, SystemTime::now());
     let mut driver = Driver::new(Arc::clone(shared), entry, session, lines, place, now);
     driver.take_early(Leg::Client, &client_early, now);
     driver.take_early(Leg::App, &app_early, now);

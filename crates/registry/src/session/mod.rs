@@ -57,7 +57,7 @@ pub struct Session {
     members: [Member; 2],
     legs: [LegEnd; 2],
     /// Set from the first sign of an end on.
-    closing: Option<Closing>,
+    closing: Option<Box<Closing>>,
     notes: VecDeque<Note>,
 }
 
@@ -324,7 +324,8 @@ impl Session {
     /// The first sign of an end decides its reason and starts the one time limit.
     fn end(&mut self, ending: Ending, now: Instant) {
         if self.closing.is_none() {
-            self.closing = Some(Closing { deadline: now + self.limits.close_timeout, ending });
+            let deadline = now + self.limits.close_timeout;
+            self.closing = Some(Box::new(Closing { deadline, ending }));
             // Nobody judges these peers any more.
             for member in &mut self.members {
                 member.set_missing(false);

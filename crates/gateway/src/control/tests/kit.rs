@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ControlAddr};
 use crate::control::{ControlListener, Secret, serve};
 use crate::feed::What;
-use crate::relay::Handle;
+use crate::relay::Mailbox;
 use crate::shared::{Shared, clock};
 
 /// No wait in these tests is meant to take this long.
@@ -63,7 +63,7 @@ pub(crate) struct Kit {
 
 /// A session that has no sockets.
 pub(crate) struct Session {
-    pub(crate) entry: Arc<Entry<Handle>>,
+    pub(crate) entry: Arc<Entry<Mailbox>>,
     _permit: Permit,
 }
 
@@ -105,10 +105,10 @@ impl Kit {
 
     pub(crate) fn open(&self, labels: &[(&str, &str)]) -> Session {
         let permit = self.shared.registry.admit("127.0.0.1".parse().unwrap()).unwrap();
-        let info = info(labels);
+        let info = Arc::new(info(labels));
         let now = (clock(), SystemTime::now());
-        let entry = self.shared.registry.open(&permit, info.clone(), Handle::default(), now.0, now.1);
-        self.shared.feed.publish(What::SessionOpened { id: entry.id(), info: Box::new(info) });
+        let entry = self.shared.registry.open(&permit, Arc::clone(&info), Mailbox::default(), now.0, now.1);
+        self.shared.feed.publish(What::SessionOpened { id: entry.id(), info });
         Session { entry, _permit: permit }
     }
 
