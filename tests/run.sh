@@ -78,7 +78,11 @@ need_cargo() {
   }
 }
 
+# What jemalloc is built with.
+need_compiler() { need cc gcc && need make make; }
+
 need_binary() {
+  need_compiler || return 1
   [[ -x $PULSEGATE_BIN ]] || cargo build --quiet --release -p pulsegate || {
     missing="the release binary, which does not build"
     return 1
@@ -100,7 +104,7 @@ need_proxy() {
   return "$status"
 }
 
-need_fuzz() { need c++ g++ && need_cargo fuzz; }
+need_fuzz() { need_compiler && need c++ g++ && need_cargo fuzz; }
 
 need_node() {
   need_binary && need node nodejs && need npm npm && need "${CHROMIUM_BIN:-chromium}" chromium || return 1
@@ -174,7 +178,9 @@ need_namespaces() {
 
 needs_of() {
   case $1 in
-    deny | nextest) need_cargo "$1" ;;
+    clippy | doc | doctest | build) need_compiler ;;
+    deny) need_cargo "$1" ;;
+    nextest) need_compiler && need_cargo "$1" ;;
     fuzz) need_fuzz ;;
     node) need_node ;;
     python) need_python && need_node && need_faketime ;;

@@ -83,8 +83,8 @@ impl Gateway {
     /// # Errors
     /// The first listener that can't be bound.
     pub async fn bind(config: Config) -> Result<Gateway, ServeError> {
-        let data = listen("data", config.listen.data).await?;
-        let ops = listen("ops", config.listen.ops).await?;
+        let data = front::listen(config.listen.data).map_err(unbound("data", config.listen.data))?;
+        let ops = TcpListener::bind(config.listen.ops).await.map_err(unbound("ops", config.listen.ops))?;
         let control = bind_control(&config).await?;
         let addresses = Addresses {
             data: local("data", &data)?,
@@ -192,12 +192,8 @@ async fn upkeep(shared: Arc<Shared>, finish: CancellationToken) {
     }
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind {
-        what,
-        address: address.to_string(),
-        source,
-    })
+fn unbound(what: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::Bind { what, address: address.to_string(), source }
 }
 
 /// Binds the control API and reads its token; both are refused before anything is served.

@@ -37,10 +37,9 @@ pub(crate) fn has_bytes_waiting(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Sets the options of a session's socket. None of them is needed to be correct, so a kernel that does not know
+/// Sets the options of a session's socket, which has TCP_NODELAY from its handshake. None of them is needed to be correct, so a kernel that does not know
 /// one of them is no reason to refuse.
 pub(crate) fn prepare(stream: &TcpStream, limits: &Limits) {
-    let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
     {
         let socket = SockRef::from(stream);
@@ -54,7 +53,7 @@ pub(crate) fn prepare(stream: &TcpStream, limits: &Limits) {
         linux::set_retransmission_gap_max(stream, limits.retransmission_gap_max());
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = limits;
+    let _ = (stream, limits);
 }
 
 #[cfg(target_os = "linux")]

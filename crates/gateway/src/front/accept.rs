@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+use super::connection;
 use super::place::Places;
 use super::rejection::Rejection;
 use super::service::{Front, Relay};
-use super::{connection, sockets};
 use crate::http_serve::concerns_one_connection;
 use crate::relay;
 use crate::shared::Shared;
@@ -94,10 +94,6 @@ impl Acceptor {
     }
 
     fn take(&self, stream: TcpStream, peer: SocketAddr, here: usize) {
-        if let Err(error) = sockets::watch_client(&stream) {
-            debug!(%error, %peer, "the connection was gone at once");
-            return;
-        }
         let worker = self.team.choose(here);
         let Some(place) = self.places.take(self.team.load(worker)) else {
             self.refuse(stream);

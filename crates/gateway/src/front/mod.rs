@@ -41,4 +41,5 @@ pub(crate) use accept::Acceptor;
 pub(crate) use place::Place;
 pub(crate) use probe::{Probe, probe_upstream};
 pub(crate) use rejection::Rejection;
+pub(crate) use sockets::listen;
 pub(crate) use upstream::DialFailure;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::accept::Acceptor;
 use super::answer::accept_for;
-use super::{DialFailure, Rejection};
+use super::{DialFailure, Rejection, listen};
 use crate::config::Config;
 use crate::relay::Established;
 use crate::shared::Shared;
@@ -68,7 +68,7 @@ impl Gateway {
         let relay = move |_: &Arc<Shared>, established| {
             let _ = handed_over.send(established);
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let team = Team::new([Handle::current()]);
         let acceptor = Acceptor::into(&shared, team, Arc::new(relay));
