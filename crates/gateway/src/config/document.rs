@@ -245,6 +245,15 @@ mod tests {
         assert_eq!(loaded.config.to_json()["liveness"]["verdict_after"], "7s");
     }
 
+    /// A default that no rule is held against must not become a choice by being printed.
+    #[test]
+    fn printed_defaults_break_no_rule() {
+        for set in ["liveness.verdict_after=99m", "limits.connections_max=100"] {
+            let loaded = from_flags(&[("set", set)]).unwrap();
+            assert_eq!(from_file(&effective(&loaded)).unwrap().config, loaded.config, "{set}");
+        }
+    }
+
     #[test]
     fn the_schema_names_every_key() {
         let schema = schema();
