@@ -147,7 +147,7 @@ impl Detector {
             self.flight.look_at = Some(verdict_at.min(now + self.look_every()));
             // Nothing of what we wrote arrives, and our kernel asked again in vain: the interval need not pass.
             let lost = kernel.is_some_and(|kernel| kernel.is_path_dead(self.look_every() / 2));
-            if lost && matches!(self.phase, Phase::Fresh | Phase::Quiet) && self.resting_since.is_none() {
+            if lost && matches!(self.phase, Phase::Quiet { .. }) && self.resting_since.is_none() {
                 self.start_due(now, late);
             }
         }

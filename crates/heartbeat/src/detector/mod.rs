@@ -1,6 +1,7 @@
 //! The failure detector of one leg.
 
 mod flight;
+mod habit;
 mod probing;
 mod sent;
 #[cfg(test)]
@@ -16,13 +17,10 @@ use crate::limits::Limits;
 use crate::rtt::RoundTrip;
 use crate::verdict::{Evidence, KernelView, Verdict};
 use flight::Flight;
+pub use habit::PongHabit;
 use probing::{Due, Probing};
 pub use sent::ProbeId;
 use sent::SentProbes;
-
-/// So many silences in a row, each with unanswered probes and each ended by data, make a peer that has
-/// answered before into one that never does.
-const IGNORED_MAX: u8 = 3;
 
 /// What the detector wants told to the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,28 +35,6 @@ pub enum Event {
     Spared(Doubts),
     /// The peer is gone. Nothing comes after this.
     Dead(Box<Verdict>),
-}
-
-/// Whether the peer answers WebSocket pings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PongHabit {
-    /// No probe was answered yet, and no evidence against it.
-    Unknown,
-    /// It has answered.
-    Answers,
-    /// It left probes unanswered and went on sending: some native stacks do.
-    Never,
-}
-
-impl PongHabit {
-    /// Returns the value shown in the control API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PongHabit::Unknown => "unknown",
-            PongHabit::Answers => "answers",
-            PongHabit::Never => "never",
-        }
-    }
 }
 
 /// Whose pong it was.
@@ -120,10 +96,8 @@ pub struct Detector {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Not heard since the start.
-    Fresh,
-    /// Heard lately.
-    Quiet,
+    /// Heard lately; `fresh`: not heard since the start.
+    Quiet { fresh: bool },
     /// The first probe waits for a place between two frames.
     Due(Due),
     /// At least one probe is out.
@@ -131,6 +105,9 @@ enum Phase {
     /// The verdict has fallen.
     Dead,
 }
+
+/// The phase of a peer that was just heard.
+const HEARD: Phase = Phase::Quiet { fresh: false };
 
 impl Detector {
     /// Starts with a peer that was heard `now`. The first probe is due at a random 0.5 to 1 of the
@@ -145,7 +122,7 @@ impl Detector {
             round_trip: RoundTrip::default(),
             habit: PongHabit::Unknown,
             heard_at: now,
-            phase: Phase::Fresh,
+            phase: Phase::Quiet { fresh: true },
             sent: SentProbes::new(random.u64(..)),
             silent_since: now,
             quiet_for: first,
@@ -177,12 +154,12 @@ impl Detector {
         self.heard_at = now;
         self.silent_since = now;
         match self.phase {
-            Phase::Quiet => {}
-            Phase::Fresh => {
+            Phase::Quiet { fresh: false } => {}
+            Phase::Quiet { fresh: true } => {
                 self.draw_quiet();
-                self.phase = Phase::Quiet;
+                self.phase = HEARD;
             }
-            Phase::Due(_) => self.phase = Phase::Quiet,
+            Phase::Due(_) => self.phase = HEARD,
             Phase::Probing(probing) => {
                 if probing.suspected && probing.count >= 2 {
                     self.note_ignored();
@@ -190,7 +167,7 @@ impl Detector {
                 if probing.suspected {
                     self.tell(Event::Recovered);
                 }
-                self.phase = Phase::Quiet;
+                self.phase = HEARD;
             }
             Phase::Dead => {}
         }
@@ -246,7 +223,7 @@ impl Detector {
                 due.in_flight_since = None;
                 due.lost = false;
             }
-            Phase::Fresh | Phase::Quiet | Phase::Dead => {}
+            Phase::Quiet { .. } | Phase::Dead => {}
         }
     }
 
@@ -258,7 +235,7 @@ impl Detector {
             Phase::Probing(probing) => {
                 now >= probing.verdict_at || probing.next_at.is_some_and(|next_at| now >= next_at)
             }
-            Phase::Fresh | Phase::Quiet | Phase::Dead => false,
+            Phase::Quiet { .. } | Phase::Dead => false,
         };
         (verdict_due && self.resting_since.is_none())
             || self.flight_deadline().is_some_and(|deadline| now >= deadline)
@@ -272,15 +249,12 @@ impl Detector {
         }
         if self.resting_since.is_none() {
             match self.phase {
-                Phase::Fresh | Phase::Quiet
-                    if now >= self.silent_since + self.quiet_for.min(self.limits.earliest_probe()) =>
-                {
-                    let due_at = self.silent_since + self.quiet_for;
-                    self.start_due(now, now.saturating_duration_since(due_at));
+                Phase::Quiet { .. } if now >= self.probe_soon_at() => {
+                    self.start_due(now, now.saturating_duration_since(self.probe_at()));
                 }
                 Phase::Due(due) => self.handle_due(due, now, kernel, mass),
                 Phase::Probing(probing) => self.handle_probing(probing, now, kernel, mass),
-                Phase::Fresh | Phase::Quiet | Phase::Dead => {}
+                Phase::Quiet { .. } | Phase::Dead => {}
             }
         }
         self.handle_flight(now, kernel, mass);
@@ -289,7 +263,7 @@ impl Detector {
     /// Returns when [`handle_timeout`](Detector::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Fresh | Phase::Quiet => Some(self.silent_since + self.quiet_for),
+            Phase::Quiet { .. } => Some(self.probe_at()),
             Phase::Probing(probing) => {
                 Some(probing.next_at.map_or(probing.verdict_at, |at| at.min(probing.verdict_at)))
             }
@@ -336,7 +310,7 @@ impl Detector {
     pub fn probes_unanswered(&self) -> u32 {
         match self.phase {
             Phase::Probing(probing) => probing.count,
-            Phase::Fresh | Phase::Quiet | Phase::Due(_) | Phase::Dead => 0,
+            Phase::Quiet { .. } | Phase::Due(_) | Phase::Dead => 0,
         }
     }
 
@@ -346,19 +320,20 @@ impl Detector {
         self.round_trip.timeout(self.limits.verdict_after / 4)
     }
 
+    /// Returns when the present silence is probed.
+    fn probe_at(&self) -> Instant {
+        self.silent_since + self.quiet_for
+    }
+
+    /// Returns from when on it may be probed, if there is a call anyway.
+    fn probe_soon_at(&self) -> Instant {
+        self.probe_at().min(self.silent_since + self.limits.earliest_probe())
+    }
+
     /// Draws how long the silences from now on last before they are probed.
     pub(super) fn draw_quiet(&mut self) {
         let (earliest, latest) = (self.limits.earliest_probe(), self.limits.latest_probe());
         self.quiet_for = earliest + (latest - earliest).mul_f64(self.random.f64());
-    }
-
-    /// Takes note of a silence with unanswered probes that ended by something else than a pong (if it was one
-    /// after all, that is told next). One such silence may be a stall of the network.
-    fn note_ignored(&mut self) {
-        self.ignored = self.ignored.saturating_add(1);
-        if self.habit == PongHabit::Unknown || self.ignored >= IGNORED_MAX {
-            self.habit = PongHabit::Never;
-        }
     }
 
     fn tell(&mut self, event: Event) {

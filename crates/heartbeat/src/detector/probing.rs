@@ -69,7 +69,7 @@ impl Detector {
                 probing.gap = (probing.gap * 2).min(self.limits.verdict_after / 2);
                 probing.next_at = Some(now + probing.gap);
             }
-            Phase::Fresh | Phase::Quiet | Phase::Dead => {}
+            Phase::Quiet { .. } | Phase::Dead => {}
         }
         self.flight.queue_probe(ahead, len);
         Some(self.sent.push(now))
