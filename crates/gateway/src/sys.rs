@@ -37,8 +37,8 @@ pub(crate) fn has_bytes_waiting(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Sets the options of a session's socket, which has TCP_NODELAY from its handshake. None of them is needed to be correct, so a kernel that does not know
-/// one of them is no reason to refuse.
+/// Sets the options of a session's socket, which has TCP_NODELAY from its handshake. None of them is needed to be
+/// correct, so a kernel that does not know one of them is no reason to refuse.
 pub(crate) fn prepare(stream: &TcpStream, limits: &Limits) {
     #[cfg(target_os = "linux")]
     {

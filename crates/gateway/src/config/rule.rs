@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::fault::{Fault, Place};
+use super::key::{KEYS, Key};
 use super::load::Places;
 use super::quantity::show_duration;
 use super::{Config, ControlAddr};
@@ -114,13 +115,13 @@ fn no_loop(config: &Config) -> Verdict {
 
 /// A live kernel with a stuck process deserves no less patience than a dead path.
 fn frozen_not_first(config: &Config, places: &Places, name: &str) -> Verdict {
+    if !is_chosen(config, places, &format!("liveness.{name}")) {
+        return Ok(());
+    }
     let bounds = config.liveness.bounds();
-    let (frozen, default) = match name {
-        "app_frozen_after" => (bounds.app_frozen_after, Some(Config::default().liveness.app_frozen_after)),
-        _ => (bounds.client_frozen_after, None),
-    };
-    let chosen = is_chosen(places, &format!("liveness.{name}"), default == Some(frozen));
-    if !chosen || frozen >= bounds.verdict_after {
+    let frozen =
+        if name == "app_frozen_after" { bounds.app_frozen_after } else { bounds.client_frozen_after };
+    if frozen >= bounds.verdict_after {
         return Ok(());
     }
     let (frozen, verdict) = (show_duration(frozen), show_duration(bounds.verdict_after));
@@ -130,16 +131,16 @@ fn frozen_not_first(config: &Config, places: &Places, name: &str) -> Verdict {
 
 /// Whether somebody wants this value. One that is written and yet the default may only have been copied, as from what
 /// `pulsegate config print` prints, which must load again.
-fn is_chosen(places: &Places, path: &str, is_default: bool) -> bool {
-    places.contains_key(path) && !is_default
+fn is_chosen(config: &Config, places: &Places, path: &str) -> bool {
+    let is_default = |key: &Key| key.get(config) == key.get(&Config::default());
+    places.contains_key(path) && !KEYS.iter().any(|key| key.path == path && is_default(key))
 }
 
 /// Only a chosen `sessions_max` is held against the connections: a lower `connections_max` alone is a limit
 /// like any other.
 fn sessions_fit(config: &Config, places: &Places) -> Verdict {
     let (sessions, connections) = (config.limits.sessions_max, config.limits.connections_max);
-    let is_default = sessions == Config::default().limits.sessions_max;
-    if !is_chosen(places, "limits.sessions_max", is_default) || sessions <= connections {
+    if !is_chosen(config, places, "limits.sessions_max") || sessions <= connections {
         return Ok(());
     }
     let message = format!(

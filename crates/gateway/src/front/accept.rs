@@ -45,11 +45,11 @@ impl Acceptor {
     /// # Panics
     /// When `upstream.url` is not `http://host:port`, which the configuration refuses.
     pub(crate) fn new(shared: &Arc<Shared>, team: Team) -> Acceptor {
-        Acceptor::into(shared, team, Arc::new(relay::spawn))
+        Acceptor::with_relay(shared, team, Arc::new(relay::spawn))
     }
 
     /// Hands what becomes a session to `relay`.
-    pub(super) fn into(shared: &Arc<Shared>, team: Team, relay: Arc<Relay>) -> Acceptor {
+    pub(super) fn with_relay(shared: &Arc<Shared>, team: Team, relay: Arc<Relay>) -> Acceptor {
         Acceptor {
             places: Places::new(shared),
             front: Arc::new(Front::new(shared, relay)),

@@ -84,6 +84,8 @@ impl Driver {
                     line.flush_last(cx);
                 }
                 self.publish();
+                // A deadline that ended the session was waited for as well.
+                self.set_alarm(None, cx, now);
                 return Poll::Ready(());
             }
             if !progress {
@@ -304,7 +306,7 @@ impl Driver {
         self.session.handle_violation(leg, violation, now);
     }
 
-    /// Sets the timer to what is due next.
+    /// Waits until what is due next.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         // An end has its own limit, so the clocks of frames no longer count, nor may they wake us.
         let clocks = self
@@ -313,10 +315,15 @@ impl Driver {
             .filter(|line| line.reading && !self.session.is_closing())
             .filter_map(|line| line.clock.poll_timeout());
         let due = clocks.chain(self.session.poll_timeout()).min();
+        self.set_alarm(due, cx, now);
+        Poll::Pending
+    }
+
+    /// Sets the timer, and tells how late it was if it has just fired.
+    fn set_alarm(&mut self, due: Option<Instant>, cx: &mut Context<'_>, now: Instant) {
         if let Some(lag) = self.alarm.poll(due, now, cx) {
             self.shared.metrics.timer_lag(lag);
         }
-        Poll::Pending
     }
 }
 

@@ -1,8 +1,8 @@
 //! The session driver: one task owns a session and both its sockets.
 //!
-//! [`driver`] polls, [`alarm`] wakes it up, [`forward`] is the data path, [`mod@line`] is one connection, [`outbox`] what waits for a
-//! full socket, [`buffer`] the read buffer that all sessions of a thread share, [`mailbox`] how others reach
-//! a session, [`vigil`] what becomes of the sockets of the dead.
+//! [`driver`] polls, [`alarm`] wakes it up, [`forward`] is the data path, [`mod@line`] is one connection,
+//! [`outbox`] what waits for a full socket, [`buffer`] the read buffer that all sessions of a thread share,
+//! [`mailbox`] how others reach a session, [`vigil`] what becomes of the sockets of the dead.
 
 mod alarm;
 mod buffer;

@@ -73,7 +73,7 @@ async fn waiting_for_an_end_within_a_frame_costs_no_processor_time() {
     assert_eq!(read_frame(&mut client).await, (0x88, b"\x03\xe8".to_vec()));
     assert_eq!(read_rest(&mut client).await, b"");
     let fired = gateway.scrape("pulsegate_timer_lag_seconds_count").await;
-    assert!(fired < 50, "the timer fired {fired} times");
+    assert!((1..50).contains(&fired), "the timer fired {fired} times");
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl Gateway {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let team = Team::new([Handle::current()]);
-        let acceptor = Acceptor::into(&shared, team, Arc::new(relay));
+        let acceptor = Acceptor::with_relay(&shared, team, Arc::new(relay));
         let serving = tokio::spawn(async move { acceptor.serve(listener, 0).await });
         Gateway { address, shared, sessions, serving }
     }
