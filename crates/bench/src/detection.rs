@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::machine;
+use crate::machine::{self, Setting};
 use crate::plan::{Load, Network, Plan, Profile};
 use crate::plot;
 use crate::report;
@@ -57,9 +57,8 @@ pub(crate) struct Options {
 /// What is written to the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
-    command: String,
-    cores: usize,
-    kernel: String,
+    #[serde(flatten)]
+    setting: Setting,
     runs: Vec<Outcome>,
 }
 
@@ -78,15 +77,7 @@ pub(crate) fn run(options: Options) -> Result<bool> {
     report::result(&table(&outcomes));
     let kept = outcomes.iter().all(|outcome| outcome.broken.is_empty() && outcome.void.is_none());
     plot::draw(&outcomes, &options.out).with_context(|| format!("cannot write {}", options.out.display()))?;
-    let record = Record {
-        command: std::iter::once("bench".to_owned())
-            .chain(std::env::args().skip(1))
-            .collect::<Vec<_>>()
-            .join(" "),
-        cores: std::thread::available_parallelism()?.get(),
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        runs: outcomes,
-    };
+    let record = Record { setting: Setting::here()?, runs: outcomes };
     fs::write(&options.json, serde_json::to_string_pretty(&record)? + "\n")
         .with_context(|| format!("cannot write {}", options.json.display()))?;
     Ok(kept)

@@ -14,6 +14,29 @@ use crate::stats::{Summary, round};
 /// How often the tool looks at its own lateness.
 const LAG_EVERY: Duration = Duration::from_millis(20);
 
+/// What a record of figures begins with: how to repeat them, and where they were measured.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setting {
+    command: String,
+    cores: usize,
+    kernel: String,
+}
+
+impl Setting {
+    /// This run on this machine.
+    ///
+    /// # Errors
+    /// The system does not tell how many cores there are.
+    pub(crate) fn here() -> Result<Setting> {
+        let words = std::iter::once("bench".to_owned()).chain(std::env::args().skip(1));
+        Ok(Setting {
+            command: words.collect::<Vec<_>>().join(" "),
+            cores: std::thread::available_parallelism()?.get(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        })
+    }
+}
+
 /// What disturbed a run from outside of it, or from its own load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Disturbance {
@@ -76,12 +99,35 @@ fn pressure_us() -> Option<u64> {
 /// # Errors
 /// It is gone.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the gateway is gone")?;
-    // The name in parentheses may contain spaces; user and system time are the 12th and 13th field after it.
-    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is not as expected")?;
-    let ticks =
-        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+    let stat = stat(pid)?;
+    // User and system time.
+    let fields = stat.split_whitespace().skip(11).take(2);
+    let ticks = fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The fields of `/proc/PID/stat` behind the name, which stands in parentheses and may contain spaces.
+///
+/// # Errors
+/// The process is gone.
+pub(crate) fn stat(pid: u32) -> Result<String> {
+    let stat =
+        fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is not as expected")?;
+    Ok(fields.to_owned())
+}
+
+/// What `/proc/PID/FILE` says of `name`, in KiB.
+///
+/// # Errors
+/// The process is gone, or there is no such line.
+pub(crate) fn kib(pid: u32, file: &str, name: &str) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let told = |line: &str| {
+        line.strip_prefix(name)?.strip_prefix(':')?.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    text.lines().find_map(told).with_context(|| format!("no {name}"))
 }
 
 /// Resident memory of a process, in MiB.
@@ -89,10 +135,7 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 /// # Errors
 /// It is gone.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the gateway is gone")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok((kib / 1024.0 * 10.0).round() / 10.0)
+    Ok((kib(pid, "status", "VmRSS")? / 1024.0 * 10.0).round() / 10.0)
 }
 
 /// Lets this process and its children have as many open files as the system allows.

@@ -3,10 +3,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use sha1::{Digest, Sha1};
+use anyhow::{Context, Result};
+use pulsegate_core::Opcode;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::poller::{Interest, Poller, Ready};
 use super::wire;
@@ -22,8 +21,6 @@ const READ_BYTES: usize = 256 * 1024;
 const KEPT_BYTES: usize = 128 * 1024;
 /// As many as the system allows; a herd must not be held up by the app.
 const BACKLOG: i32 = 4096;
-/// RFC 6455 section 1.3.
-const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 struct App {
     poller: Poller,
@@ -165,11 +162,11 @@ impl Peer {
         while let Some(frame) = wire::masked(&bytes[used..])? {
             used += frame.total;
             let opcode = match frame.opcode {
-                wire::OPCODE_PING => wire::OPCODE_PONG,
-                wire::OPCODE_PONG => continue,
-                other => other,
+                Opcode::Ping => Opcode::Pong,
+                Opcode::Pong => continue,
+                other @ (Opcode::Continuation | Opcode::Text | Opcode::Binary | Opcode::Close) => other,
             };
-            self.is_leaving |= opcode == wire::OPCODE_CLOSE;
+            self.is_leaving |= opcode == Opcode::Close;
             wire::push_head(answers, opcode, frame.payload.len(), false);
             let start = answers.len();
             answers.extend_from_slice(frame.payload);
@@ -200,9 +197,7 @@ fn upgrade(head: &[u8]) -> Result<String> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
     });
-    ensure!(key.is_some(), "no request for a WebSocket");
-    let digest = Sha1::new().chain_update(key.unwrap_or_default()).chain_update(ACCEPT_SUFFIX).finalize();
-    let accept = BASE64_STANDARD.encode(digest);
+    let accept = derive_accept_key(key.context("no request for a WebSocket")?.as_bytes());
     Ok(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     ))

@@ -29,7 +29,7 @@ use self::plan::Plan;
 use self::servers::{App, Kind, Programs, Server};
 use self::swarm::Endpoint;
 use crate::detection::in_runtime;
-use crate::machine::{Disturbance, Watch};
+use crate::machine::{Disturbance, Setting, Watch};
 use crate::{machine, report};
 
 pub(crate) use self::copy::{Options as CopyOptions, run as run_copy};
@@ -78,9 +78,8 @@ enum Group {
 /// What is written down.
 #[derive(Serialize)]
 struct Record<'a> {
-    command: String,
-    cores: usize,
-    kernel: String,
+    #[serde(flatten)]
+    setting: Setting,
     versions: BTreeMap<Kind, String>,
     missing: Vec<Kind>,
     rounds: usize,
@@ -125,12 +124,7 @@ async fn measure(options: &Options, plan: &Plan) -> Result<bool> {
         all_cells(options, plan, &kinds, &programs, &mut book).await?;
     }
     let record = Record {
-        command: std::iter::once("bench".to_owned())
-            .chain(std::env::args().skip(1))
-            .collect::<Vec<_>>()
-            .join(" "),
-        cores: std::thread::available_parallelism()?.get(),
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        setting: Setting::here()?,
         versions,
         missing,
         rounds: plan.rounds,

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::clock::Moment;
-use crate::machine::cpu_seconds;
+use crate::machine::{cpu_seconds, kib, stat};
 
 /// Two accounts of the same processor time agree when they differ by no more than this for each process: the
 /// coarse one counts in hundredths of a second.
@@ -68,13 +68,7 @@ impl Used {
 /// # Errors
 /// One of the processes is gone.
 pub(crate) fn memory_kib(pids: &[u32]) -> Result<f64> {
-    let mut all = 0.0;
-    for pid in pids {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the proxy is gone")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
-        all += line.trim().trim_end_matches("kB").trim().parse::<f64>()?;
-    }
-    Ok(all)
+    pids.iter().map(|pid| kib(*pid, "smaps_rollup", "Pss")).sum()
 }
 
 /// Watches what other programs take of the machine, while none of our own begins or ends.
@@ -128,9 +122,8 @@ fn own_seconds() -> f64 {
 }
 
 fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain spaces; state and parent follow it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    // Behind the state.
+    stat(pid).ok()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The entries of a directory whose names are numbers.

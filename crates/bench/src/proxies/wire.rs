@@ -1,9 +1,10 @@
 //! WebSocket frames by hand, for a load and an app that must cost less than what they measure.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use pulsegate_core::{Head, Opcode};
 
-/// Bytes in front of a payload of up to 125 bytes, its mask included.
-const HEAD_SHORT: usize = 6;
+/// Longest head (RFC 6455 section 5.2).
+const HEAD_MAX: usize = 14;
 /// Nothing that we measure sends longer control frames; nothing is allowed to (RFC 6455 section 5.5).
 const CONTROL_MAX: usize = 125;
 /// One key for all: the load is no browser, and a proxy that looks at keys must not profit from a zero.
@@ -11,10 +12,6 @@ const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// A message begins with its number, by which lost, doubled and mixed up ones are found.
 pub(crate) const NUMBER_BYTES: usize = 8;
 
-pub(crate) const OPCODE_BINARY: u8 = 0x2;
-pub(crate) const OPCODE_CLOSE: u8 = 0x8;
-pub(crate) const OPCODE_PING: u8 = 0x9;
-pub(crate) const OPCODE_PONG: u8 = 0xA;
 /// Close with code 1000.
 pub(crate) const CLOSE_NORMAL: [u8; 2] = [0x03, 0xE8];
 
@@ -36,9 +33,9 @@ pub(crate) fn mask(bytes: &mut [u8], key: [u8; 4]) {
 }
 
 /// Appends the head of a whole message or of a control frame.
-pub(crate) fn push_head(out: &mut Vec<u8>, opcode: u8, length: usize, is_masked: bool) {
+pub(crate) fn push_head(out: &mut Vec<u8>, opcode: Opcode, length: usize, is_masked: bool) {
     let flag = if is_masked { MASKED } else { 0 };
-    out.push(FIN | opcode);
+    out.push(FIN | opcode.bits());
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ 0..=125), _) => out.push(flag | short),
         (_, Ok(medium)) => {
@@ -56,7 +53,7 @@ pub(crate) fn push_head(out: &mut Vec<u8>, opcode: u8, length: usize, is_masked:
 }
 
 /// Appends a frame as a client sends it.
-pub(crate) fn push_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+pub(crate) fn push_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     push_head(out, opcode, payload.len(), true);
     let start = out.len();
     out.extend_from_slice(payload);
@@ -78,7 +75,7 @@ impl Batch {
         let mut bytes = Vec::with_capacity(count * (payload + 14));
         let filling: Vec<u8> = (0..payload).map(|at| (at * 7) as u8).collect();
         for _ in 0..count {
-            push_masked(&mut bytes, OPCODE_BINARY, &filling);
+            push_masked(&mut bytes, Opcode::Binary, &filling);
         }
         let frame = bytes.len() / count.max(1);
         Batch { bytes, frame, payload }
@@ -125,7 +122,7 @@ pub(crate) struct Reader {
 
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    opcode: u8,
+    opcode: Opcode,
     length: u64,
     left: u64,
 }
@@ -150,7 +147,7 @@ impl Reader {
             };
             let taken = usize::try_from(frame.left).map_or(bytes.len(), |left| left.min(bytes.len()));
             let (payload, rest) = bytes.split_at(taken);
-            let room = if frame.opcode >= OPCODE_CLOSE { CONTROL_MAX } else { NUMBER_BYTES };
+            let room = if frame.opcode.is_control() { CONTROL_MAX } else { NUMBER_BYTES };
             let keep = payload.len().min(room.saturating_sub(self.kept.len()));
             self.kept.extend_from_slice(&payload[..keep]);
             bytes = rest;
@@ -168,50 +165,36 @@ impl Reader {
 
     /// Takes a head from the front of `bytes`; `None` when it is not all there yet.
     fn head(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame>> {
-        let mut needed = 2;
-        loop {
-            let missing = needed - self.head.len().min(needed);
-            let taken = missing.min(bytes.len());
-            self.head.extend_from_slice(&bytes[..taken]);
-            *bytes = &bytes[taken..];
-            if taken < missing {
-                return Ok(None);
-            }
-            let [first, second, extended @ ..] = &self.head[..] else { continue };
-            ensure!(first & 0x70 == 0 && second & MASKED == 0, "a frame that no server may send");
-            let length = match (second, extended) {
-                (126, [a, b]) => u64::from(u16::from_be_bytes([*a, *b])),
-                (126, _) => {
-                    needed = 4;
-                    continue;
-                }
-                (127, extended) => match <[u8; 8]>::try_from(extended) {
-                    Ok(length) => u64::from_be_bytes(length),
-                    Err(_) => {
-                        needed = 10;
-                        continue;
-                    }
-                },
-                (short, _) => u64::from(*short),
-            };
-            let opcode = first & 0x0F;
-            self.head.clear();
-            return Ok(Some(Frame { opcode, length, left: length }));
-        }
+        let before = self.head.len();
+        let more = bytes.len().min(HEAD_MAX - before);
+        self.head.extend_from_slice(&bytes[..more]);
+        let head = parse(&self.head)?;
+        let taken = head.map_or(more, |head| head.head_len - before);
+        *bytes = &bytes[taken..];
+        let Some(Head { opcode, payload_len: length, reserved, mask, .. }) = head else { return Ok(None) };
+        ensure!(reserved == 0 && mask.is_none(), "a frame that no server may send");
+        self.head.clear();
+        Ok(Some(Frame { opcode, length, left: length }))
     }
+}
+
+fn parse(bytes: &[u8]) -> Result<Option<Head>> {
+    Head::parse(bytes).map_err(|violation| anyhow!("{}", violation.as_str()))
 }
 
 impl Frame {
     fn told(self, kept: &[u8]) -> Result<Found<'_>> {
         Ok(match self.opcode {
-            OPCODE_BINARY => {
+            Opcode::Binary => {
                 let Ok(number) = kept.try_into() else { bail!("a message without a number") };
                 Found::Message { length: self.length, number: u64::from_be_bytes(number) }
             }
-            OPCODE_CLOSE => Found::Close,
-            OPCODE_PING => Found::Ping(kept),
-            OPCODE_PONG => Found::Pong,
-            other => bail!("a frame with opcode {other:#x}, which nobody sent"),
+            Opcode::Close => Found::Close,
+            Opcode::Ping => Found::Ping(kept),
+            Opcode::Pong => Found::Pong,
+            Opcode::Continuation | Opcode::Text => {
+                bail!("a frame of kind {:?}, which nobody sent", self.opcode)
+            }
         })
     }
 }
@@ -219,7 +202,7 @@ impl Frame {
 /// One frame of a client as the app reads it.
 #[derive(Debug)]
 pub(crate) struct Masked<'a> {
-    pub(crate) opcode: u8,
+    pub(crate) opcode: Opcode,
     pub(crate) key: [u8; 4],
     pub(crate) payload: &'a [u8],
     /// Bytes of head and payload together.
@@ -231,21 +214,11 @@ pub(crate) struct Masked<'a> {
 /// # Errors
 /// It is not masked.
 pub(crate) fn masked(bytes: &[u8]) -> Result<Option<Masked<'_>>> {
-    let [first, second, rest @ ..] = bytes else { return Ok(None) };
-    ensure!(second & MASKED != 0, "a client's frame is masked");
-    let (length, rest) = match (second & 0x7F, rest) {
-        (126, [a, b, rest @ ..]) => (usize::from(u16::from_be_bytes([*a, *b])), rest),
-        (127, [a, b, c, d, e, f, g, h, rest @ ..]) => {
-            (usize::try_from(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))?, rest)
-        }
-        (126 | 127, _) => return Ok(None),
-        (short, rest) => (usize::from(short), rest),
-    };
-    let [a, b, c, d, rest @ ..] = rest else { return Ok(None) };
-    let Some(payload) = rest.get(..length) else { return Ok(None) };
-    let total = bytes.len() - rest.len() + length;
-    debug_assert!(total >= HEAD_SHORT, "no head is shorter");
-    Ok(Some(Masked { opcode: first & 0x0F, key: [*a, *b, *c, *d], payload, total }))
+    let Some(head) = parse(bytes)? else { return Ok(None) };
+    let key = head.mask.context("a client's frame is masked")?;
+    let total = head.head_len.saturating_add(usize::try_from(head.payload_len)?);
+    let Some(payload) = bytes.get(head.head_len..total) else { return Ok(None) };
+    Ok(Some(Masked { opcode: head.opcode, key, payload, total }))
 }
 
 #[cfg(test)]
@@ -288,7 +261,7 @@ mod tests {
     fn control_frames_are_told_between_messages() {
         let mut bytes = Vec::new();
         for (opcode, payload) in
-            [(OPCODE_PING, &b"now"[..]), (OPCODE_PONG, b""), (OPCODE_CLOSE, &CLOSE_NORMAL)]
+            [(Opcode::Ping, &b"now"[..]), (Opcode::Pong, b""), (Opcode::Close, &CLOSE_NORMAL)]
         {
             push_head(&mut bytes, opcode, payload.len(), false);
             bytes.extend_from_slice(payload);
@@ -305,7 +278,7 @@ mod tests {
     #[test]
     fn a_masked_frame_of_a_server_is_refused() {
         let mut bytes = Vec::new();
-        push_masked(&mut bytes, OPCODE_BINARY, &[0; 32]);
+        push_masked(&mut bytes, Opcode::Binary, &[0; 32]);
         assert!(Reader::default().feed(&bytes, |_| Ok(())).is_err());
     }
 }

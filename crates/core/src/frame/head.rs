@@ -35,7 +35,8 @@ impl Opcode {
         }
     }
 
-    fn bits(self) -> u8 {
+    /// Returns the four bits on the wire.
+    pub fn bits(self) -> u8 {
         match self {
             Opcode::Continuation => 0x0,
             Opcode::Text => 0x1,

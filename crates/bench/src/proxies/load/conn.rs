@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
+use pulsegate_core::Opcode;
 use socket2::{Domain, Socket, Type};
 
 use crate::proxies::poller::{Interest, Poller, Ready};
@@ -131,7 +132,7 @@ impl Conn {
     /// Sends a Close frame; the app will close the connection.
     pub(crate) fn leave(&mut self, poller: &Poller) -> Result<()> {
         self.phase = Phase::Leaving;
-        wire::push_masked(&mut self.out, wire::OPCODE_CLOSE, &wire::CLOSE_NORMAL);
+        wire::push_masked(&mut self.out, Opcode::Close, &wire::CLOSE_NORMAL);
         self.flush(poller, None)
     }
 
@@ -194,7 +195,7 @@ impl Conn {
                     echoes += 1;
                     came_back(number);
                 }
-                Found::Ping(payload) => wire::push_masked(out, wire::OPCODE_PONG, payload),
+                Found::Ping(payload) => wire::push_masked(out, Opcode::Pong, payload),
                 Found::Pong => {}
                 Found::Close => ensure!(phase == Phase::Leaving, "a Close frame that nobody asked for"),
             }
