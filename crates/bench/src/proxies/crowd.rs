@@ -6,10 +6,11 @@ use tokio::time::sleep;
 
 use super::book::{Better, Book, Measure};
 use super::cells::Site;
+use super::floor;
 use super::load::Order;
 use super::plan::Plan;
 use super::process::{Outside, Used, memory_kib};
-use super::servers::Server;
+use super::servers::{Kind, Server};
 use super::swarm::Swarm;
 use crate::clock::Moment;
 
@@ -35,6 +36,8 @@ const FIRST_BYTES: usize = 1024;
 const LARGE_BYTES: usize = 1024 * 1024;
 /// Three times as often as Prometheus asks by default: what is asked costs as well.
 const PROBES_LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Two legs, each probed about every 5 s.
+const FLOOR_INTERVAL: Duration = Duration::from_millis(2500);
 const PROBES_MAX_SECONDS: f64 = 120.0;
 
 /// Memory at the start, once the code has run: what is loaded then is no session's.
@@ -110,6 +113,14 @@ async fn probes(server: &Server, site: &Site, plan: &Plan, book: &mut Book) -> R
     book.add(&cell, PROBES, site.kind, counted);
     book.add(&cell, PROBE_CPU, site.kind, used / counted);
     book.add(&cell, SECOND_CPU, site.kind, used / seconds / plan.idle_sessions as f64);
+    Ok(())
+}
+
+/// What a probe costs without anybody who watches: the system calls, at the pace of the default profile.
+pub(crate) fn floor(plan: &Plan, book: &mut Book) -> Result<()> {
+    let rounds = plan.probes.div_ceil(plan.idle_sessions);
+    let micros = floor::ping_and_pong(plan.idle_sessions, rounds, FLOOR_INTERVAL)?;
+    book.add(&format!("{} idle sessions, watched", plan.idle_sessions), PROBE_CPU, Kind::Direct, micros);
     Ok(())
 }
 

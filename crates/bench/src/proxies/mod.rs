@@ -7,6 +7,7 @@ mod cells;
 mod copy;
 mod crowd;
 mod echo;
+mod floor;
 mod load;
 mod plan;
 mod poller;
@@ -170,6 +171,10 @@ async fn all_cells(
     for round in 0..plan.rounds {
         busy_cells(options, plan, round, &sites, book).await;
         for group in [Group::Memory, Group::Growth].into_iter().filter(|group| options.has(*group)) {
+            if group == Group::Memory && kinds.contains(&Kind::Direct) {
+                let outcome = crowd::floor(plan, book);
+                note(book, Kind::Direct, "floor of a probe", outcome);
+            }
             for kind in kinds.iter().copied().filter(|kind| kind.is_proxy()) {
                 progress(round, kind, &format!("{group:?}"));
                 let site = Site::new(kind, Server::start(kind, programs, app.address).await?);
