@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use pulsegate_core::IdSource;
+use pulsegate_core::{FrameLimits, IdSource};
 use pulsegate_heartbeat::{Crowd, Limits};
 use pulsegate_registry::{CloseCodes, Registry, RegistryLimits, SessionLimits};
 use tokio::sync::Semaphore;
@@ -21,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Bounds of every session, made from the configuration once.
     pub(crate) session_limits: Arc<SessionLimits>,
+    pub(crate) frame_limits: Arc<FrameLimits>,
     pub(crate) registry: Registry<Mailbox>,
     /// Per leg, all peers that are watched: many that fall silent together raise a doubt.
     pub(crate) crowds: [Arc<Crowd>; 2],
@@ -52,6 +53,7 @@ impl Shared {
         };
         Shared {
             session_limits: Arc::new(session_limits(&config)),
+            frame_limits: Arc::new(frame_limits(&config)),
             registry: Registry::new(limits, ids),
             crowds: Default::default(),
             vigils: Arc::new(Semaphore::new(VIGILS_MAX)),
@@ -71,6 +73,14 @@ impl Shared {
 #[allow(clippy::disallowed_methods, reason = "the one place in the gateway that reads the monotonic clock")]
 pub(crate) fn clock() -> Instant {
     Instant::now()
+}
+
+fn frame_limits(config: &Config) -> FrameLimits {
+    FrameLimits {
+        frame_bytes_max: config.limits.frame_bytes_max,
+        message_bytes_max: config.limits.message_bytes_max,
+        fragments_max: config.limits.fragments_max,
+    }
 }
 
 fn session_limits(config: &Config) -> SessionLimits {

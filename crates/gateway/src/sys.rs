@@ -25,6 +25,20 @@ pub(crate) fn kernel_view(_stream: &TcpStream) -> Option<KernelView> {
     None
 }
 
+/// Asks the kernel how many bytes that we wrote the peer's has not acknowledged, sent or not; `None` where it can't
+/// tell.
+#[cfg(target_os = "linux")]
+pub(crate) fn unacked_bytes(stream: &TcpStream) -> Option<u64> {
+    linux::unacked_bytes(stream)
+}
+
+/// Asks the kernel how many bytes that we wrote the peer's has not acknowledged, sent or not; `None` where it can't
+/// tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unacked_bytes(_stream: &TcpStream) -> Option<u64> {
+    None
+}
+
 /// Returns whether bytes wait to be read, or an end of file.
 ///
 /// # Errors
@@ -96,18 +110,19 @@ mod linux {
         }
         // SAFETY: zeroed memory is a valid tcp_info (integers only); an older kernel filled less of it.
         let info = unsafe { info.assume_init() };
-        let mut queued: libc::c_int = 0;
-        // SAFETY: SIOCOUTQ (TIOCOUTQ on a TCP socket) writes one int.
-        let outcome = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut queued) };
-        if outcome != 0 {
-            return None;
-        }
         Some(KernelView {
-            unacked_bytes: u64::try_from(queued).unwrap_or(0),
+            unacked_bytes: unacked_bytes(stream)?,
             // The first probe of a shut window may just be on its way.
             retransmits: u32::from(info.tcpi_retransmits) + u32::from(info.tcpi_probes.saturating_sub(1)),
             since_last_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
         })
+    }
+
+    pub(super) fn unacked_bytes(stream: &TcpStream) -> Option<u64> {
+        let mut queued: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ (TIOCOUTQ on a TCP socket) writes one int.
+        let outcome = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+        if outcome == 0 { u64::try_from(queued).ok() } else { None }
     }
 }
 

@@ -13,4 +13,4 @@ pub use detector::{Detector, Event, Pong, PongHabit, ProbeId};
 pub use doubt::{Crowd, Doubt, Doubts, Member};
 pub use limits::Limits;
 pub use rtt::RoundTrip;
-pub use verdict::{Evidence, KernelView, Verdict};
+pub use verdict::{Evidence, KernelView, Look, Verdict};

@@ -21,7 +21,22 @@ pub struct KernelView {
     pub since_last_ack: Duration,
 }
 
+/// What a call wants to know of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Whether what was written has arrived. If all of it has, that is all there is to know:
+    /// [`KernelView::all_taken`].
+    Delivery,
+    /// Everything: the peer may be judged.
+    Peer,
+}
+
 impl KernelView {
+    /// Nothing waits for an acknowledgement.
+    pub fn all_taken() -> KernelView {
+        KernelView { unacked_bytes: 0, retransmits: 0, since_last_ack: Duration::ZERO }
+    }
+
     /// Returns whether bytes wait for an acknowledgement, our kernel asked again in vain, and nothing of any
     /// kind came for `time`. Age alone proves nothing: a shut window (RFC 9293 section 3.8.6.1) is asked about
     /// at growing intervals, and its answers are all that comes.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use pulsegate_core::Leg as Side;
-use pulsegate_heartbeat::{KernelView, Pong};
+use pulsegate_heartbeat::{KernelView, Look, Pong};
 use pulsegate_registry::{Note, Order, Session};
 
 use crate::bugs::Bug;
@@ -193,10 +193,14 @@ impl Driver {
     }
 
     fn kernel_view(&mut self, side: Side, legs: &mut [Leg; 2], own: &Own, now: Now) -> Option<KernelView> {
-        if !self.session.wants_kernel_view(side, now.own) || self.lines[side.index()].abandoned {
+        let look = self.session.wants_kernel_view(side, now.own)?;
+        if self.lines[side.index()].abandoned {
             return None;
         }
         let leg = &mut legs[side.index()];
+        if look == Look::Delivery && leg.kernel_view(own, now.world)?.unacked_bytes == 0 {
+            return Some(KernelView::all_taken());
+        }
         let look = self.bug != Some(Bug::TimersBeforeReads);
         if look && !self.lines[side.index()].paused && leg.inward().waiting() > 0 {
             leg.truth.note_read(now.world);
@@ -207,9 +211,7 @@ impl Driver {
         // Without the clock of data in flight only a silence that was probed asks the kernel.
         let unasked = self.session.detector(side).probes_unanswered() == 0;
         Some(match self.bug {
-            Some(Bug::NoInFlightLook) if unasked => {
-                KernelView { unacked_bytes: 0, retransmits: 0, since_last_ack: Duration::ZERO }
-            }
+            Some(Bug::NoInFlightLook) if unasked => KernelView::all_taken(),
             Some(Bug::BlindView) => KernelView { retransmits: 0, since_last_ack: Duration::ZERO, ..view },
             _ => view,
         })

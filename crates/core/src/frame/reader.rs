@@ -1,5 +1,7 @@
 //! Walks the frames of one direction without touching their payload.
 
+use std::sync::Arc;
+
 use super::head::CONTROL_BYTES_MAX;
 use super::{Head, Opcode, Violation};
 
@@ -67,7 +69,8 @@ pub enum Step {
 /// After an error the reader must not be used again.
 #[derive(Clone, Debug)]
 pub struct FrameReader {
-    limits: FrameLimits,
+    /// Shared by all readers: there are two of them for each session.
+    limits: Arc<FrameLimits>,
     direction: Direction,
     reserved: ReservedBits,
     /// Payload bytes of the data frame under way that have not passed yet.
@@ -85,7 +88,12 @@ struct Message {
 
 impl FrameReader {
     /// Starts at the first byte behind the handshake.
-    pub fn new(direction: Direction, reserved: ReservedBits, limits: FrameLimits) -> FrameReader {
+    pub fn new(
+        direction: Direction,
+        reserved: ReservedBits,
+        limits: impl Into<Arc<FrameLimits>>,
+    ) -> FrameReader {
+        let limits = limits.into();
         FrameReader { limits, direction, reserved, frame_left: 0, frame_fin: false, message: None }
     }
 

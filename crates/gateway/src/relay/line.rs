@@ -1,15 +1,16 @@
 //! One connection of a session: socket, frame reader, outbox.
 
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
 use pulsegate_core::{
-    CloseFrame, ControlBudget, Direction, FrameClock, FrameLimits, FrameReader, Leg, Opcode, ReservedBits,
+    CloseFrame, ControlBudget, Direction, FrameClock, FrameReader, Leg, Opcode, ReservedBits,
 };
 use tokio::net::TcpStream;
 
 use super::outbox::Outbox;
-use crate::config::Limits;
+use crate::shared::Shared;
 
 /// One connection of a session.
 #[derive(Debug)]
@@ -50,22 +51,18 @@ impl Line {
         leg: Leg,
         stream: TcpStream,
         reserved: ReservedBits,
-        limits: &Limits,
+        shared: &Shared,
         now: Instant,
     ) -> Line {
+        let limits = &shared.config.limits;
         let direction = match leg {
             Leg::Client => Direction::FromClient,
             Leg::App => Direction::FromApp,
         };
-        let frame_limits = FrameLimits {
-            frame_bytes_max: limits.frame_bytes_max,
-            message_bytes_max: limits.message_bytes_max,
-            fragments_max: limits.fragments_max,
-        };
         Line {
             leg,
             stream: Some(stream),
-            reader: FrameReader::new(direction, reserved, frame_limits),
+            reader: FrameReader::new(direction, reserved, Arc::clone(&shared.frame_limits)),
             clock: FrameClock::new(limits.frame_timeout, limits.frame_rate_min),
             budget: ControlBudget::new(limits.control_frames_rate_max, now),
             kept: Vec::new(),

@@ -49,11 +49,9 @@ pub(crate) struct Established {
 /// Starts the session's task.
 pub(crate) fn spawn(shared: &Arc<Shared>, established: Established) {
     let (permit, mut driver) = open(shared, established);
-    let shared = Arc::clone(shared);
-    let tracker = shared.sessions.clone();
-    tracker.spawn(async move {
+    shared.sessions.spawn(async move {
         (&mut driver).await;
-        close(&shared, driver);
+        close(driver);
         drop(permit);
     });
 }
@@ -65,10 +63,9 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
     sys::prepare(&client, &shared.session_limits.client);
     sys::prepare(&app, &shared.session_limits.app);
     let now = clock();
-    let limits = &shared.config.limits;
     let lines = [
-        Line::new(Leg::Client, client, reserved_bits, limits, now),
-        Line::new(Leg::App, app, reserved_bits, limits, now),
+        Line::new(Leg::Client, client, reserved_bits, shared, now),
+        Line::new(Leg::App, app, reserved_bits, shared, now),
     ];
     let behind_proxy = info.client != info.peer.ip().to_canonical();
     let limits = Arc::clone(&shared.session_limits);
@@ -86,7 +83,8 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
 }
 
 /// Takes the session off the list and tells of its end.
-fn close(shared: &Shared, driver: Driver) {
+fn close(driver: Driver) {
+    let shared = Arc::clone(&driver.shared);
     let entry = Arc::clone(&driver.entry);
     let ending = driver.into_ending();
     let tombstone = shared.registry.close(&entry, ending, clock(), SystemTime::now());

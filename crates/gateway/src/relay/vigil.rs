@@ -71,11 +71,12 @@ pub(super) fn keep(
 /// Returns whether the peer's kernel takes some of what waits for it: one whose write stalled was perhaps heard
 /// all the time, so its bytes say nothing.
 async fn takes_bytes(stream: &TcpStream, patience: Duration) -> bool {
-    let unacked = || sys::kernel_view(stream).map(|kernel| kernel.unacked_bytes);
+    let unacked = || sys::unacked_bytes(stream);
     let before = unacked();
     sleep(patience).await;
     // After a reset nothing waits either.
-    matches!(stream.take_error(), Ok(None)) && unacked() < before
+    let fewer = unacked().zip(before).is_some_and(|(now, before)| now < before);
+    fewer && matches!(stream.take_error(), Ok(None))
 }
 
 /// Drops what came before the verdict and was not read, since the other side took nothing.

@@ -15,7 +15,7 @@ use pulsegate_core::Cause;
 use crate::doubt::{Doubt, Doubts};
 use crate::limits::Limits;
 use crate::rtt::RoundTrip;
-use crate::verdict::{Evidence, KernelView, Verdict};
+use crate::verdict::{Evidence, KernelView, Look, Verdict};
 use flight::Flight;
 pub use habit::PongHabit;
 use probing::{Due, Probing};
@@ -227,9 +227,9 @@ impl Detector {
         }
     }
 
-    /// Returns whether [`handle_timeout`](Detector::handle_timeout) at `now` should be given the kernel's
-    /// view: only then does the look at it pay.
-    pub fn wants_kernel_view(&self, now: Instant) -> bool {
+    /// Returns what of the kernel's view [`handle_timeout`](Detector::handle_timeout) at `now` should be given:
+    /// only then does the look at it pay.
+    pub fn wants_kernel_view(&self, now: Instant) -> Option<Look> {
         let verdict_due = match self.phase {
             Phase::Due(due) => now >= due.look_at,
             Phase::Probing(probing) => {
@@ -237,8 +237,10 @@ impl Detector {
             }
             Phase::Quiet { .. } | Phase::Dead => false,
         };
-        (verdict_due && self.resting_since.is_none())
-            || self.flight_deadline().is_some_and(|deadline| now >= deadline)
+        if verdict_due && self.resting_since.is_none() {
+            return Some(Look::Peer);
+        }
+        self.flight_deadline().filter(|&deadline| now >= deadline).map(|_| Look::Delivery)
     }
 
     /// Does what is due at `now`. `mass` says that most peers of this kind are missing

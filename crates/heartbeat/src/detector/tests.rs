@@ -105,7 +105,7 @@ impl Run {
                 Some(view) => view.unacked_bytes += self.stuck,
                 None => self.stuck = 0,
             }
-            let wanted = self.detector.wants_kernel_view(self.now);
+            let wanted = self.detector.wants_kernel_view(self.now).is_some();
             self.detector.handle_timeout(self.now, view.filter(|_| wanted), self.mass);
             if let Some(id) = self.detector.poll_probe(self.now, 0, PING) {
                 self.detector.handle_written(PING, self.now);

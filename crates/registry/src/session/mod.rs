@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, Violation};
 use pulsegate_heartbeat::{
-    Crowd, Detector, Doubt, Doubts, Event, KernelView, Limits, Member, Pong, ProbeId, Verdict,
+    Crowd, Detector, Doubt, Doubts, Event, KernelView, Limits, Look, Member, Pong, ProbeId, Verdict,
 };
 
 use ending::LegEnd;
@@ -227,10 +227,10 @@ impl Session {
         }
     }
 
-    /// Returns whether [`handle_timeout`](Session::handle_timeout) at `now` should be given the kernel's view
-    /// of `leg`.
-    pub fn wants_kernel_view(&self, leg: Leg, now: Instant) -> bool {
-        self.closing.is_none() && self.detectors[leg.index()].wants_kernel_view(now)
+    /// Returns what of the kernel's view of `leg` [`handle_timeout`](Session::handle_timeout) at `now` should be
+    /// given.
+    pub fn wants_kernel_view(&self, leg: Leg, now: Instant) -> Option<Look> {
+        if self.closing.is_some() { None } else { self.detectors[leg.index()].wants_kernel_view(now) }
     }
 
     /// Does what is due at `now`; `kernel` per leg. Read what waits in the sockets first.

@@ -77,7 +77,7 @@ fn without_probes(
     let mut at = start;
     while at - start < ms(100_000) {
         at = detector.poll_timeout()?.max(at);
-        detector.handle_timeout(at, detector.wants_kernel_view(at).then(|| kernel(at - start)), false);
+        detector.handle_timeout(at, detector.wants_kernel_view(at).map(|_| kernel(at - start)), false);
         if let Some(Event::Dead(verdict)) = detector.poll_event() {
             assert_eq!(verdict.cause, Cause::Unreachable);
             return Some(at - start);

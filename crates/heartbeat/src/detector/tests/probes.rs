@@ -77,7 +77,10 @@ fn a_pong_proves_nothing_of_data_that_left_in_the_same_write_behind_the_ping() {
     run.detector.handle_written(PING + 500, run.now);
     run.detector.handle_bytes(run.now + ms(40));
     run.detector.handle_pong(&probe.to_payload(), run.now + ms(40));
-    assert!(run.detector.wants_kernel_view(run.now + ms(1_000)), "500 bytes are still on their way");
+    assert!(
+        run.detector.wants_kernel_view(run.now + ms(1_000)).is_some(),
+        "500 bytes are still on their way"
+    );
 }
 
 /// A line whose acknowledgements come in lumps, far apart but within `verdict_after`.
@@ -311,7 +314,7 @@ fn an_outage_shorter_than_verdict_after_kills_nobody_whose_probe_has_no_place() 
                 Some(since_last_ack) => KernelView { unacked_bytes: 50_000, retransmits: 3, since_last_ack },
                 None => KernelView { since_last_ack: ms(20), ..SHUT },
             };
-            let wanted = run.detector.wants_kernel_view(at);
+            let wanted = run.detector.wants_kernel_view(at).is_some();
             run.detector.handle_timeout(at, Some(kernel).filter(|_| wanted), false);
             let told = run.detector.poll_event();
             assert!(!matches!(told, Some(Event::Dead(_))), "{down:?} into the outage");
