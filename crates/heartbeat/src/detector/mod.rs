@@ -230,17 +230,16 @@ impl Detector {
     /// Returns what of the kernel's view [`handle_timeout`](Detector::handle_timeout) at `now` should be given:
     /// only then does the look at it pay.
     pub fn wants_kernel_view(&self, now: Instant) -> Option<Look> {
-        let verdict_due = match self.phase {
+        let look_due = self.flight_deadline().is_some_and(|deadline| now >= deadline);
+        let judged = match self.phase {
             Phase::Due(due) => now >= due.look_at,
             Phase::Probing(probing) => {
                 now >= probing.verdict_at || probing.next_at.is_some_and(|next_at| now >= next_at)
             }
-            Phase::Quiet { .. } | Phase::Dead => false,
+            // No probe is out, whose answer would have its time from the acknowledgement of what went before it.
+            Phase::Quiet { .. } | Phase::Dead => return look_due.then_some(Look::Delivery),
         };
-        if verdict_due && self.resting_since.is_none() {
-            return Some(Look::Peer);
-        }
-        self.flight_deadline().filter(|&deadline| now >= deadline).map(|_| Look::Delivery)
+        (look_due || (judged && self.resting_since.is_none())).then_some(Look::Peer)
     }
 
     /// Does what is due at `now`. `mass` says that most peers of this kind are missing

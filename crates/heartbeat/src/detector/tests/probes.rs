@@ -83,6 +83,23 @@ fn a_pong_proves_nothing_of_data_that_left_in_the_same_write_behind_the_ping() {
     );
 }
 
+#[test]
+fn that_all_has_arrived_is_enough_to_know_only_while_no_probe_is_out() {
+    let mut run = Run::new(BALANCED, 73);
+    run.detector.handle_written(500, run.now);
+    assert_eq!(run.detector.wants_kernel_view(run.now + ms(999)), None);
+    assert_eq!(run.detector.wants_kernel_view(run.now + ms(1_000)), Some(Look::Delivery));
+    run.detector.handle_timeout(run.now + ms(1_000), Some(KernelView::all_taken()), false);
+    assert_eq!(run.detector.wants_kernel_view(run.now + ms(2_000)), None, "all has arrived");
+
+    until_due(&mut run);
+    run.detector.handle_written(500, run.now);
+    assert_eq!(run.detector.wants_kernel_view(run.now + ms(1_000)), Some(Look::Peer), "a probe waits");
+    run.detector.poll_probe(run.now, 0, PING).expect("it is due");
+    run.detector.handle_written(PING, run.now);
+    assert_eq!(run.detector.wants_kernel_view(run.now + ms(1_000)), Some(Look::Peer), "a probe is out");
+}
+
 /// A line whose acknowledgements come in lumps, far apart but within `verdict_after`.
 #[test]
 fn a_living_peer_on_a_slow_line_with_coarse_acknowledgements_is_kept() {
