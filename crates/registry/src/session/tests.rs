@@ -319,3 +319,27 @@ fn a_session_that_ends_leaves_both_crowds_at_once() {
     let later = now + 60 * SECOND;
     assert!(!crowds[0].is_doubtful(later, SECOND) && !crowds[1].is_doubtful(later, SECOND));
 }
+
+/// A probe's cost is mostly the wake-up, so both legs share it, from the first probe on, whatever was drawn. (Peers
+/// that answer at different times may miss each other, if little of the spread is left.)
+#[test]
+fn both_legs_of_a_silent_session_are_probed_in_one_wake_up() {
+    for seed in 0..20 {
+        let (_, mut now) = start();
+        let mut session = Session::new(limits(), &Default::default(), false, seed, now);
+        for wake_up in 0..20 {
+            now = session.poll_timeout().expect("an open session waits for something").max(now);
+            session.handle_timeout(now, [None; 2]);
+            let answer_at = now + Duration::from_millis(1);
+            for leg in [Leg::App, Leg::Client] {
+                let probe = session.poll_probe(leg, now, 0, 10);
+                let probe =
+                    probe.unwrap_or_else(|| panic!("none to {leg}, wake-up {wake_up} of seed {seed}"));
+                session.handle_written(leg, 10, now);
+                session.handle_bytes(leg, answer_at);
+                session.handle_pong(leg, &probe.to_payload(), answer_at);
+            }
+            now = answer_at;
+        }
+    }
+}
