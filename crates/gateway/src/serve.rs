@@ -40,6 +40,9 @@ pub enum ServeError {
     /// No threads or descriptors for those who serve clients.
     #[error("can't start the workers: {0}")]
     Workers(io::Error),
+    /// One of those who serve clients has failed while the gateway ran, and with it the sessions that it served.
+    #[error("a worker has failed")]
+    WorkerFailed,
     /// The control API may not start as configured.
     #[error(transparent)]
     Control(Box<dyn Error + Send + Sync>),
@@ -49,7 +52,7 @@ impl ServeError {
     /// Returns the exit code that stands for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Workers(_) => 1,
+            ServeError::Workers(_) | ServeError::WorkerFailed => 1,
             ServeError::Bind { .. } => 4,
             ServeError::Control(_) => 3,
         }
@@ -110,7 +113,7 @@ impl Gateway {
     /// Serves until `stop` is cancelled, then drains; `hurry` cuts the draining short.
     ///
     /// # Errors
-    /// The system gives no threads; nobody was served.
+    /// The system gives no threads, and nobody was served; or a worker has failed while the gateway ran.
     pub async fn run(self, stop: CancellationToken, hurry: CancellationToken) -> Result<(), ServeError> {
         let Gateway { shared, workers, data, ops, control, addresses } = self;
         let (bound, finish) = (CancellationToken::new(), CancellationToken::new());
@@ -118,7 +121,8 @@ impl Gateway {
         let _last = finish.clone().drop_guard();
         let background = TaskTracker::new();
         let acceptor = Arc::new(Acceptor::new(&shared, workers.team()));
-        workers.start(&acceptor, data, &finish, &background.token()).map_err(ServeError::Workers)?;
+        let failed =
+            workers.start(&acceptor, data, &finish, &background.token()).map_err(ServeError::Workers)?;
         background.spawn(ops::serve(Arc::clone(&shared), ops, bound.clone(), finish.clone()));
         if let Some((listener, token)) = control {
             background.spawn(control::serve(Arc::clone(&shared), listener, token, finish.clone()));
@@ -126,7 +130,10 @@ impl Gateway {
         background.spawn(upkeep(Arc::clone(&shared), finish.clone()));
         bound.cancel();
         tracing::info!(data = %addresses.data, ops = %addresses.ops, control = %addresses.control, "listening");
-        stop.cancelled().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = failed.cancelled() => return Err(ServeError::WorkerFailed),
+        }
         drain::drain(&shared, hurry).await;
         finish.cancel();
         background.close();

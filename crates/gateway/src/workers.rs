@@ -17,10 +17,16 @@ use crate::front::Acceptor;
 /// the way to another thread.
 const AHEAD_MAX: usize = 1;
 
+/// Threads that may wait for the resolver of names, all workers together; a gateway asks for one name.
+const BLOCKING_THREADS_MAX: usize = 512;
+
 /// The runtimes of all workers, before they run.
 pub(crate) struct Workers {
-    runtimes: Vec<Runtime>,
+    runtimes: Vec<Engine>,
 }
+
+/// A worker's runtime.
+struct Engine(Option<Runtime>);
 
 impl Workers {
     /// Makes one runtime per core that this process may use.
@@ -28,54 +34,85 @@ impl Workers {
     /// # Errors
     /// The system has no descriptors left.
     pub(crate) fn new() -> io::Result<Workers> {
-        let count = thread::available_parallelism().map_or(1, usize::from);
-        let runtime = |_| Builder::new_current_thread().enable_all().build();
-        Ok(Workers { runtimes: (0..count).map(runtime).collect::<io::Result<_>>()? })
+        Workers::of(thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn of(count: usize) -> io::Result<Workers> {
+        Ok(Workers { runtimes: (0..count).map(|_| Engine::new(count)).collect::<io::Result<_>>()? })
     }
 
     /// Returns how the workers are reached.
     pub(crate) fn team(&self) -> Team {
-        Team::new(self.runtimes.iter().map(|runtime| runtime.handle().clone()))
+        Team::new(self.runtimes.iter().map(Engine::handle))
     }
 
     /// Starts the threads: each accepts connections from `listener` until the gateway stops, and serves them until
-    /// `finish` is cancelled. The last one to end drops the last clone of `running`.
+    /// `finish` is cancelled. The last one to end drops the last clone of `running`. One that ends before, by a
+    /// panic, cancels the token that is returned: what it served is gone, and what it would be given is lost.
     ///
     /// # Errors
     /// The system gives no thread or no descriptor; those that run already end with `finish`.
     pub(crate) fn start(
-        mut self,
+        self,
         acceptor: &Arc<Acceptor>,
         listener: TcpListener,
         finish: &CancellationToken,
         running: &TaskTrackerToken,
-    ) -> io::Result<()> {
-        let listener = listener.into_std()?;
-        for (place, runtime) in self.runtimes.drain(..).enumerate() {
+    ) -> io::Result<CancellationToken> {
+        let (listener, failed) = (listener.into_std()?, CancellationToken::new());
+        for (place, engine) in self.runtimes.into_iter().enumerate() {
             let (acceptor, finish) = (Arc::clone(acceptor), finish.clone());
-            let (listener, running) = (listener.try_clone()?, running.clone());
+            let (running, unless_finished) = (running.clone(), failed.clone().drop_guard());
+            let listener = engine.adopt(listener.try_clone()?)?;
             let work = async move {
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => acceptor.serve(listener, place).await,
-                    Err(error) => tracing::error!(%error, place, "a worker can't accept connections"),
+                tokio::select! {
+                    () = acceptor.serve(listener, place) => finish.cancelled().await,
+                    // A gateway that is given up does not stop before it finishes.
+                    () = finish.cancelled() => {}
                 }
-                finish.cancelled().await;
             };
             thread::Builder::new().name(format!("worker-{place}")).spawn(move || {
-                runtime.block_on(work);
-                // Without waiting for a resolver that hangs.
-                runtime.shutdown_background();
+                engine.block_on(work);
+                unless_finished.disarm();
+                drop(engine);
                 drop(running);
             })?;
         }
-        Ok(())
+        Ok(failed)
     }
 }
 
-impl Drop for Workers {
+impl Engine {
+    fn new(workers: usize) -> io::Result<Engine> {
+        let blocking_max = BLOCKING_THREADS_MAX.div_ceil(workers);
+        let runtime =
+            Builder::new_current_thread().enable_all().max_blocking_threads(blocking_max).build()?;
+        Ok(Engine(Some(runtime)))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("a runtime is taken only when this is dropped")
+    }
+
+    fn handle(&self) -> Handle {
+        self.runtime().handle().clone()
+    }
+
+    /// Makes `listener` known to this runtime.
+    fn adopt(&self, listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        let _entered = self.runtime().enter();
+        TcpListener::from_std(listener)
+    }
+
+    fn block_on(&self, work: impl Future<Output = ()>) {
+        self.runtime().block_on(work);
+    }
+}
+
+impl Drop for Engine {
     fn drop(&mut self) {
-        for runtime in self.runtimes.drain(..) {
-            // Its plain drop waits, which it may not do within another runtime.
+        // A runtime's own drop waits for a resolver that hangs, and panics where another runtime runs.
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
@@ -134,6 +171,42 @@ impl Drop for Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::front::listen;
+    use crate::shared::Shared;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+    use tokio_util::task::TaskTracker;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn workers_that_never_ran_are_dropped_within_another_runtime() {
+        drop(Workers::of(3).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_fails_is_told_and_one_that_finishes_is_not() {
+        for is_sound in [true, false] {
+            let workers = Workers::of(1).unwrap();
+            let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let address = listener.local_addr().unwrap();
+            // One that is in no team can't count what it takes.
+            let team = if is_sound { workers.team() } else { Team::new([]) };
+            let acceptor = Arc::new(Acceptor::new(&Arc::new(Shared::new(Config::default())), team));
+            let (finish, running) = (CancellationToken::new(), TaskTracker::new());
+            let failed = workers.start(&acceptor, listener, &finish, &running.token()).unwrap();
+            let _client = TcpStream::connect(address).await.unwrap();
+            if is_sound {
+                finish.cancel();
+            }
+            running.close();
+            timeout(PATIENCE, running.wait()).await.expect("the worker ends");
+            assert_eq!(failed.is_cancelled(), !is_sound);
+        }
+    }
 
     #[tokio::test]
     async fn a_worker_keeps_what_it_accepts_until_another_has_much_less_to_do() {

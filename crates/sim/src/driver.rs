@@ -198,16 +198,17 @@ impl Driver {
             return None;
         }
         let leg = &mut legs[side.index()];
-        if look == Look::Delivery && leg.kernel_view(own, now.world)?.unacked_bytes == 0 {
+        let view = leg.kernel_view(own, now.world);
+        if look == Look::Delivery && view.is_some_and(|view| view.unacked_bytes == 0) {
             return Some(KernelView::all_taken());
         }
-        let look = self.bug != Some(Bug::TimersBeforeReads);
-        if look && !self.lines[side.index()].paused && leg.inward().waiting() > 0 {
+        let peeks = self.bug != Some(Bug::TimersBeforeReads);
+        if peeks && !self.lines[side.index()].paused && leg.inward().waiting() > 0 {
             leg.truth.note_read(now.world);
             self.heard_at[side.index()] = now.own;
             self.session.handle_bytes(side, now.own);
         }
-        let view = leg.kernel_view(own, now.world)?;
+        let view = view?;
         // Without the clock of data in flight only a silence that was probed asks the kernel.
         let unasked = self.session.detector(side).probes_unanswered() == 0;
         Some(match self.bug {

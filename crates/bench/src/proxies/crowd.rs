@@ -109,7 +109,7 @@ async fn probes(server: &Server, site: &Site, plan: &Plan, book: &mut Book) -> R
         }
     };
     let used = Used::by(&pids)?.since(&before) * 1e6;
-    let cell = format!("{} idle sessions, watched", plan.idle_sessions);
+    let cell = watched_cell(plan);
     book.add(&cell, PROBES, site.kind, counted);
     book.add(&cell, PROBE_CPU, site.kind, used / counted);
     book.add(&cell, SECOND_CPU, site.kind, used / seconds / plan.idle_sessions as f64);
@@ -120,8 +120,12 @@ async fn probes(server: &Server, site: &Site, plan: &Plan, book: &mut Book) -> R
 pub(crate) fn floor(plan: &Plan, book: &mut Book) -> Result<()> {
     let rounds = plan.probes.div_ceil(plan.idle_sessions);
     let micros = floor::ping_and_pong(plan.idle_sessions, rounds, FLOOR_INTERVAL)?;
-    book.add(&format!("{} idle sessions, watched", plan.idle_sessions), PROBE_CPU, Kind::Direct, micros);
+    book.add(&watched_cell(plan), PROBE_CPU, Kind::Direct, micros);
     Ok(())
+}
+
+fn watched_cell(plan: &Plan) -> String {
+    format!("{} idle sessions, watched", plan.idle_sessions)
 }
 
 /// What a session and a message cost as sessions become more.

@@ -1,4 +1,4 @@
-//! What a ping and its pong cost anybody: the system calls alone, in a thread that does nothing else.
+//! What a ping and its pong cost anybody: the system calls and the waiting, in a thread that does nothing else.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::poller::{Poller, Ready};
+use crate::clock::Moment;
 
 /// A ping with eight bytes of payload.
 const PING: [u8; 10] = *b"\x89\x0812345678";
@@ -29,7 +29,7 @@ pub(crate) fn ping_and_pong(connections: usize, rounds: usize, interval: Duratio
     let mut crowd = Crowd::new(connections, || TcpStream::connect(address))?;
     let beats = (interval.as_millis() / BEAT.as_millis()).max(1) as usize;
     let at_once = connections.div_ceil(beats);
-    let before = processor_seconds();
+    let before = Moment::of_thread();
     for _ in 0..rounds {
         for start in (0..connections).step_by(at_once) {
             let batch = &mut crowd.streams[start..connections.min(start + at_once)];
@@ -39,11 +39,13 @@ pub(crate) fn ping_and_pong(connections: usize, rounds: usize, interval: Duratio
             }
             thread::sleep(BEAT);
             while missing > 0 {
-                missing -= crowd.read(|_, _| Ok(()))?;
+                let read = crowd.read(|_, _| Ok(()))?;
+                ensure!(read > 0, "the peers have given up");
+                missing -= read;
             }
         }
     }
-    let used = processor_seconds() - before;
+    let used = Moment::of_thread().seconds_since(before);
     drop(crowd);
     peers.join().expect("the peers don't panic")?;
     Ok(used * 1e6 / (rounds * connections) as f64)
@@ -91,12 +93,6 @@ impl Crowd {
         }
         Ok(all)
     }
-}
-
-/// Processor time of this thread.
-fn processor_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 #[cfg(test)]

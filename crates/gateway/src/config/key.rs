@@ -165,8 +165,8 @@ keys! {
 
     liveness.profile flag "profile" => Kind::Choice(PROFILES),
         "fast (1s + 2s: servers, games), balanced (5s + 5s: web apps) or battery (25s + 15s: phones).";
-    liveness.ping_interval unset |config| show_duration(config.liveness.bounds().ping_interval) => duration(10),
-        "Silence after which a peer is probed; unset: what the profile says.";
+    liveness.ping_interval unset |config| show_duration(config.liveness.bounds().ping_interval) => duration(500),
+        "Silence after which a peer is probed, at least 500ms; unset: what the profile says.";
     liveness.verdict_after unset |config| show_duration(config.liveness.bounds().verdict_after)
         => Kind::Duration { min: VERDICT_MIN, max: DURATION_MAX },
         "Time from the first unanswered probe to the verdict, at least 1s; unset: what the profile says.";

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +36,7 @@ pub(crate) struct Acceptor {
     front: Arc<Front>,
     places: Places,
     refusals: Arc<Semaphore>,
+    trouble: Mutex<Trouble>,
     team: Team,
 }
 
@@ -54,6 +55,7 @@ impl Acceptor {
             places: Places::new(shared),
             front: Arc::new(Front::new(shared, relay)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            trouble: Mutex::default(),
             shared: Arc::clone(shared),
             team,
         }
@@ -62,7 +64,6 @@ impl Acceptor {
     /// Serves clients on `listener` until the gateway stops, as worker `here` of the team; connections live on as
     /// tasks of `shared.connections`.
     pub(crate) async fn serve(&self, listener: TcpListener, here: usize) {
-        let mut trouble = Trouble::default();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -71,9 +72,7 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    if trouble.over() {
-                        self.shared.metrics.accept_works();
-                    }
+                    self.note_accepted();
                     // An IPv4 client of a socket for both has an IPv6 address around its own.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     self.take(stream, peer, here);
@@ -82,8 +81,7 @@ impl Acceptor {
                     debug!(%error, "a connection was gone before accept")
                 }
                 Err(error) => {
-                    let pause = trouble.pause(&error, Instant::now());
-                    self.shared.metrics.accept_failed();
+                    let pause = self.note_failed(&error, Instant::now());
                     tokio::select! {
                         () = self.shared.stop.cancelled() => return,
                         () = sleep(pause) => {}
@@ -91,6 +89,23 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// One worker's success shows that there are sockets again for all.
+    fn note_accepted(&self) {
+        if self.trouble().over() {
+            self.shared.metrics.accept_works();
+        }
+    }
+
+    /// Returns how long the worker has to wait.
+    fn note_failed(&self, error: &io::Error, now: Instant) -> Duration {
+        self.shared.metrics.accept_failed();
+        self.trouble().pause(error, now)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, stream: TcpStream, peer: SocketAddr, here: usize) {
@@ -131,7 +146,7 @@ impl Acceptor {
     }
 }
 
-/// Failing accepts in a row.
+/// Failing accepts in a row, of all workers: they share the system's sockets, and one line in the log.
 #[derive(Default)]
 struct Trouble {
     pause: Option<Duration>,

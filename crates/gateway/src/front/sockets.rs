@@ -17,7 +17,7 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 4;
 
-/// Clients that wait to be accepted; more are refused by the kernel.
+/// Clients that wait to be accepted. Of more, Linux drops the first packets, and their kernels try again.
 const BACKLOG: u32 = 1024;
 
 /// Listens for clients. Their sockets are prepared for HTTP from the beginning, since what is accepted has the

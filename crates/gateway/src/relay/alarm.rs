@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
 
-/// Timers of all sessions fire on a common beat, so that a thread wakes up for many of them at once. A tenth of the
-/// room that a stated bound leaves for our own scheduling.
+/// Timers of all sessions fire on a common beat, so that a thread wakes up for many of them at once. A verdict may wait
+/// for two of them, its probe's and its own: less than half of the room that a stated bound leaves for our own
+/// scheduling, 50 ms with the shortest `ping_interval` that may be configured.
 const BEAT: Duration = Duration::from_millis(10);
 
 /// Wakes the session's task at a deadline, up to one [`BEAT`] late.

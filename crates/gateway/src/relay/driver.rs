@@ -342,16 +342,3 @@ fn is_given_up(error: &io::Error) -> bool {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
     [TimedOut, HostUnreachable, NetworkUnreachable].contains(&error.kind())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A session is one task: what tokio keeps of it lies before and behind the driver in one piece of memory, 192
-    /// bytes. The allocator's pieces are of 2,048 bytes, and then of 2,560.
-    #[test]
-    #[cfg(target_pointer_width = "64")]
-    fn the_task_of_a_session_takes_2_kib() {
-        assert!(size_of::<Driver>() + 192 <= 2048, "{}", size_of::<Driver>());
-    }
-}

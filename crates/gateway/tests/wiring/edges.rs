@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::kit::{PATIENCE, app_frame, bare_pair, frame, read_frame, read_rest};
+use crate::kit::{
+    PATIENCE, Running, app_frame, bare_pair, echo_app, frame, raw_client, read_frame, read_rest,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
@@ -192,4 +194,19 @@ async fn masks_come_from_the_system_and_not_from_a_seed() {
         keys.push(pong[2..].to_vec());
     }
     assert_ne!(keys[0], keys[1]);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_dropped_frees_its_port() {
+    let (app, _seen) = echo_app().await;
+    let gateway = Running::start(app, |_| {}).await;
+    let _client = raw_client(gateway.data).await;
+    let port = gateway.data;
+    gateway.give_up().await;
+    let freed = async {
+        while TcpStream::connect(port).await.is_ok() {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    };
+    timeout(PATIENCE, freed).await.expect("nobody listens any more");
 }

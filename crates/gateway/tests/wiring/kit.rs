@@ -55,6 +55,12 @@ impl Running {
         series.map(|line| line.split(' ').next_back().unwrap().trim().parse::<u64>().unwrap()).sum()
     }
 
+    /// Drops the gateway as it runs.
+    pub(crate) async fn give_up(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
     /// Stops the gateway and waits for its end.
     pub(crate) async fn stop(self) {
         self.stop.cancel();

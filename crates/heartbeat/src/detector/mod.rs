@@ -230,16 +230,20 @@ impl Detector {
     /// Returns what of the kernel's view [`handle_timeout`](Detector::handle_timeout) at `now` should be given:
     /// only then does the look at it pay.
     pub fn wants_kernel_view(&self, now: Instant) -> Option<Look> {
-        let look_due = self.flight_deadline().is_some_and(|deadline| now >= deadline);
+        let look_late = self.flight_deadline().and_then(|deadline| now.checked_duration_since(deadline));
         let judged = match self.phase {
             Phase::Due(due) => now >= due.look_at,
             Phase::Probing(probing) => {
                 now >= probing.verdict_at || probing.next_at.is_some_and(|next_at| now >= next_at)
             }
             // No probe is out, whose answer would have its time from the acknowledgement of what went before it.
-            Phase::Quiet { .. } | Phase::Dead => return look_due.then_some(Look::Delivery),
+            Phase::Quiet { .. } | Phase::Dead => {
+                // One that came late is remembered, unless the acknowledgement is as fresh.
+                let on_time = |late| late <= self.limits.lateness_max();
+                return look_late.map(|late| if on_time(late) { Look::Delivery } else { Look::Peer });
+            }
         };
-        (look_due || (judged && self.resting_since.is_none())).then_some(Look::Peer)
+        (look_late.is_some() || (judged && self.resting_since.is_none())).then_some(Look::Peer)
     }
 
     /// Does what is due at `now`. `mass` says that most peers of this kind are missing

@@ -1,6 +1,7 @@
 //! The front over real sockets: raw TCP clients before it, raw TCP apps behind it.
 
 mod expect;
+mod hand_over;
 mod handshake;
 mod heads;
 mod http;

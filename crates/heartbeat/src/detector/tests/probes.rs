@@ -84,11 +84,14 @@ fn a_pong_proves_nothing_of_data_that_left_in_the_same_write_behind_the_ping() {
 }
 
 #[test]
-fn that_all_has_arrived_is_enough_to_know_only_while_no_probe_is_out() {
+fn that_all_has_arrived_is_enough_to_know_only_in_time_and_while_no_probe_is_out() {
     let mut run = Run::new(BALANCED, 73);
     run.detector.handle_written(500, run.now);
     assert_eq!(run.detector.wants_kernel_view(run.now + ms(999)), None);
     assert_eq!(run.detector.wants_kernel_view(run.now + ms(1_000)), Some(Look::Delivery));
+    let late = ms(1_000) + BALANCED.lateness_max();
+    assert_eq!(run.detector.wants_kernel_view(run.now + late), Some(Look::Delivery));
+    assert_eq!(run.detector.wants_kernel_view(run.now + late + ms(1)), Some(Look::Peer), "it came late");
     run.detector.handle_timeout(run.now + ms(1_000), Some(KernelView::all_taken()), false);
     assert_eq!(run.detector.wants_kernel_view(run.now + ms(2_000)), None, "all has arrived");
 
