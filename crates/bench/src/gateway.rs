@@ -46,7 +46,7 @@ pub(crate) struct Verdict {
 pub(crate) struct Metrics(String);
 
 impl Gateway {
-    /// Starts `binary` in front of `app` and follows its verdicts.
+    /// Starts `binary` in front of `app`.
     ///
     /// # Errors
     /// It does not come up.
@@ -74,10 +74,18 @@ impl Gateway {
         let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let [data, ops, control] =
             timeout(ANSWER_MAX, addresses(&mut log)).await.context("the gateway is silent")??;
-        let verdicts = Arc::new(Mutex::new(Vec::new()));
-        let events = ask(control, "/v1/events?type=session.dead").await?;
-        let tasks = vec![tokio::spawn(follow(events, verdicts.clone())), tokio::spawn(drain(log))];
-        Ok(Gateway { child, pid, data, ops, control, verdicts, tasks })
+        let tasks = vec![tokio::spawn(drain(log))];
+        Ok(Gateway { child, pid, data, ops, control, verdicts: Arc::default(), tasks })
+    }
+
+    /// Notes the verdicts from now on. It costs the gateway something for each session that comes or goes.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(crate) async fn follow_verdicts(&mut self) -> Result<()> {
+        let events = ask(self.control, "/v1/events?type=session.dead").await?;
+        self.tasks.push(tokio::spawn(follow(events, self.verdicts.clone())));
+        Ok(())
     }
 
     pub(crate) fn pid(&self) -> u32 {

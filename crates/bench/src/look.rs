@@ -165,11 +165,11 @@ async fn tell_calls(pid: u32, time: Duration, sessions: usize, binary: &Path, lo
         calls.get(name).copied().unwrap_or_default() as f64 / time.as_secs_f64() / sessions as f64
     };
     report::result(&format!(
-        "{}, {}: per session and second {:.3} looks (getsockopt; ioctl {:.3}), of {:.1} system calls in all",
+        "{}, {}: per session and second {:.3} looks (ioctl; not all had arrived in {:.3}: getsockopt), of {:.1} system calls in all",
         load.as_str(),
         binary.display(),
-        rate("getsockopt"),
         rate("ioctl"),
+        rate("getsockopt"),
         calls.keys().map(|name| rate(name)).sum::<f64>(),
     ));
     Ok(())

@@ -77,7 +77,8 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(plan: &Plan, world: &World) -> Result<Outcome> {
     world::heal()?;
     let app = App::start(plan.load.pushes_per_s()).await?;
-    let gateway = Gateway::start(&gateway::binary()?, app.address(), plan.profile).await?;
+    let mut gateway = Gateway::start(&gateway::binary()?, app.address(), plan.profile).await?;
+    gateway.follow_verdicts().await?;
     let crowd = Crowd {
         sessions: plan.sessions,
         messages_per_s: plan.load.client_messages_per_s(),

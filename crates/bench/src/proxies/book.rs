@@ -122,8 +122,8 @@ impl Book {
             }
             if compares {
                 let told = match figure.ahead {
-                    Some(ratio) if ratio >= 1.0 => format!("**{ratio:.2}× ahead**"),
-                    Some(ratio) => format!("{ratio:.2}× behind"),
+                    Some(ratio) if ratio > 1.0 => format!("**{}× ahead**", near_one(ratio)),
+                    Some(ratio) => format!("{}× behind", near_one(ratio)),
                     None => "–".to_owned(),
                 };
                 let _ = write!(text, " {told} |");
@@ -143,7 +143,7 @@ impl Figure {
             Better::Lower => (others.min_by(f64::total_cmp)?, own),
             Better::Neither => return None,
         };
-        (own > 0.0 && best > 0.0).then(|| (own / best * 100.0).round() / 100.0)
+        (own > 0.0 && best > 0.0).then_some(own / best)
     }
 }
 
@@ -155,6 +155,12 @@ fn median(values: &[f64]) -> f64 {
         odd if odd % 2 == 1 => sorted[odd / 2],
         even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
     }
+}
+
+/// Two decimals, or as many as it takes to tell it from one.
+fn near_one(ratio: f64) -> String {
+    let decimals = (2..5).find(|decimals| (ratio - 1.0).abs() >= 0.5 * 0.1_f64.powi(*decimals)).unwrap_or(2);
+    format!("{ratio:.*}", decimals as usize)
 }
 
 /// Three digits, or whole numbers with commas.
@@ -217,6 +223,8 @@ mod tests {
     #[test]
     fn medians_and_numbers_are_readable() {
         assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[1.0, 2.0])), (2.0, 1.5));
+        let ratios: Vec<_> = [1.3, 0.996, 1.004, 1.0004, 0.994, 1.0].map(near_one).into();
+        assert_eq!(ratios, ["1.30", "0.996", "1.004", "1.0004", "0.99", "1.00"]);
         let told: Vec<_> = [1_444_000.4, 99.94, 3.456, -1234.0].map(shown).into();
         assert_eq!(told, ["1,444,000", "99.9", "3.46", "-1,234"]);
     }

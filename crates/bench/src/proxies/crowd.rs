@@ -10,7 +10,7 @@ use super::floor;
 use super::load::Order;
 use super::plan::Plan;
 use super::process::{Outside, Used, memory_kib};
-use super::servers::{Kind, Server};
+use super::servers::Kind;
 use super::swarm::Swarm;
 use crate::clock::Moment;
 
@@ -39,6 +39,8 @@ const PROBES_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Two legs, each probed about every 5 s.
 const FLOOR_INTERVAL: Duration = Duration::from_millis(2500);
 const PROBES_MAX_SECONDS: f64 = 120.0;
+/// So much longer than each session needs to have had a message.
+const AWAKE_SECONDS: f64 = 0.2;
 
 /// Memory at the start, once the code has run: what is loaded then is no session's.
 async fn at_start(site: &Site, plan: &Plan, swarm: &mut Swarm) -> Result<f64> {
@@ -71,9 +73,7 @@ pub(crate) async fn idle(site: &Site, plan: &Plan, book: &mut Book) -> Result<()
     let cell = format!("{sessions} idle sessions, one message each");
     book.add(&cell, START, kind, start);
     book.add(&cell, MEMORY, kind, idle);
-    if let Some(server) = &site.server {
-        probes(server, site, plan, book).await?;
-    }
+    probes(site, plan, book).await?;
 
     swarm.once(LARGE_BYTES).await?;
     sleep(plan.settle).await;
@@ -90,16 +90,13 @@ pub(crate) async fn idle(site: &Site, plan: &Plan, book: &mut Book) -> Result<()
 }
 
 /// What an idle crowd costs while it is watched; only pulsegate watches anybody.
-async fn probes(server: &Server, site: &Site, plan: &Plan, book: &mut Book) -> Result<()> {
-    let sent = async || -> Result<Option<f64>> {
-        Ok(server.metrics().await?.map(|metrics| metrics.sum("pulsegate_probes_sent_total", "")))
-    };
-    let Some(first) = sent().await? else { return Ok(()) };
+async fn probes(site: &Site, plan: &Plan, book: &mut Book) -> Result<()> {
+    let Some(first) = probes_sent(site).await? else { return Ok(()) };
     let pids = site.pids();
     let (start, before) = (Moment::now(), Used::by(&pids)?);
     let (counted, seconds) = loop {
         sleep(PROBES_LOOK_EVERY).await;
-        let counted = sent().await?.unwrap_or_default() - first;
+        let counted = probes_sent(site).await?.unwrap_or_default() - first;
         let seconds = Moment::now().seconds_since(start);
         if counted >= plan.probes as f64 {
             break (counted, seconds);
@@ -114,6 +111,12 @@ async fn probes(server: &Server, site: &Site, plan: &Plan, book: &mut Book) -> R
     book.add(&cell, PROBE_CPU, site.kind, used / counted);
     book.add(&cell, SECOND_CPU, site.kind, used / seconds / plan.idle_sessions as f64);
     Ok(())
+}
+
+/// How many probes have been sent so far; `None` by those who send none.
+async fn probes_sent(site: &Site) -> Result<Option<f64>> {
+    let Some(server) = &site.server else { return Ok(None) };
+    Ok(server.metrics().await?.map(|metrics| metrics.sum("pulsegate_probes_sent_total", "")))
 }
 
 /// What a probe costs without anybody who watches: the system calls, at the pace of the default profile.
@@ -143,16 +146,21 @@ pub(crate) async fn growth(site: &Site, plan: &Plan, book: &mut Book) -> Result<
         sleep(plan.settle).await;
         let cell = format!("growth: {sessions} sessions");
         book.add(&cell, MEMORY, site.kind, (memory_kib(&pids)? - start) / sessions as f64);
-        let order = Order::Paced {
+        let paced = |seconds| Order::Paced {
             bytes: plan.latency_bytes,
             per_second: plan.latency_per_second,
-            seconds: plan.growth_seconds,
+            seconds,
             unmeasured_seconds: 0.0,
         };
-        let before = Used::by(&pids)?;
-        let pace = swarm.paced(order).await?;
+        // Each session once before anything is counted: they have been silent, and pulsegate is about to probe them.
+        swarm.paced(paced(sessions as f64 / f64::from(plan.latency_per_second) + AWAKE_SECONDS)).await?;
+        let (probes, before) = (probes_sent(site).await?, Used::by(&pids)?);
+        let pace = swarm.paced(paced(plan.growth_seconds)).await?;
         let used = Used::by(&pids)?.since(&before);
         book.add(&cell, MESSAGE_CPU, site.kind, used * 1e6 / pace.messages as f64);
+        if let (Some(before), Some(after)) = (probes, probes_sent(site).await?) {
+            book.add(&cell, PROBES, site.kind, after - before);
+        }
     }
     book.add_outside(site.kind, outside.percent()?);
     swarm.leave().await

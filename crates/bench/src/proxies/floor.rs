@@ -100,8 +100,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ping_and_its_pong_cost_something_and_no_eternity() {
-        let micros = ping_and_pong(20, 3, Duration::from_millis(50)).unwrap();
-        assert!((0.1..10_000.0).contains(&micros), "{micros}");
+    fn waiting_for_a_pong_is_no_processor_time() {
+        // By the clock on the wall it would be 20 ms.
+        let micros = ping_and_pong(5, 3, Duration::from_millis(100)).unwrap();
+        assert!((0.1..4_000.0).contains(&micros), "{micros}");
     }
 }

@@ -98,7 +98,7 @@ struct Record<'a> {
 pub(crate) fn run(options: Options) -> Result<bool> {
     ensure!(options.rounds > 0, "at least one round");
     let plan = if options.brief { Plan::brief() } else { Plan::full(options.rounds) };
-    let most = plan.growth.iter().copied().max().unwrap_or_default().max(plan.idle_sessions);
+    let most = options.sessions_max(&plan);
     machine::raise_open_files(most as u64 * 2 + OPEN_FILES_SPARE)?;
     in_runtime(measure(&options, &plan))
 }
@@ -221,6 +221,16 @@ async fn busy_cells(options: &Options, plan: &Plan, round: usize, sites: &[Site]
 impl Options {
     fn has(&self, group: Group) -> bool {
         self.only.is_empty() || self.only.contains(&group)
+    }
+
+    /// The most sessions that any of the wanted cells has.
+    fn sessions_max(&self, plan: &Plan) -> usize {
+        let crowds = [
+            (Group::Memory, plan.idle_sessions),
+            (Group::Growth, plan.growth.iter().copied().max().unwrap_or(0)),
+        ];
+        let wanted = crowds.into_iter().filter(|(group, _)| self.url.is_none() && self.has(*group));
+        wanted.map(|(_, sessions)| sessions).chain([plan.connections]).max().unwrap_or(0)
     }
 
     fn wants(&self, kind: Kind) -> bool {
