@@ -1,5 +1,5 @@
 //! What the kernel knows of a TCP connection. The one place with `unsafe`: no safe crate offers
-//! `getsockopt(TCP_INFO)`, `ioctl(SIOCOUTQ)` and `setsockopt(TCP_RTO_MAX_MS)`.
+//! `getsockopt(TCP_INFO)`, `ioctl(SIOCOUTQ)` and `setsockopt(TCP_RTO_MAX_MS)`, or a symbol that jemalloc looks for.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -7,6 +7,14 @@ use std::mem::MaybeUninit;
 use pulsegate_heartbeat::{KernelView, Limits};
 use socket2::SockRef;
 use tokio::net::TcpStream;
+
+/// How jemalloc behaves (its manual, TUNING): memory that was freed goes back to the system after a second, also while
+/// nothing is allocated. `_RJEM_MALLOC_CONF` of the environment is read after it and wins.
+#[cfg(all(feature = "jemalloc", not(windows)))]
+#[allow(unsafe_code, reason = "a C string under a name of jemalloc's; its type is the size of a pointer")]
+#[used]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static MALLOC_CONF: &[u8; 60] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 /// Bytes that the kernel may hold unsent: little, so that a probe is never stuck behind much (what is sent
 /// and unacknowledged is not counted here).

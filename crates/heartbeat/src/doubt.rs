@@ -1,6 +1,6 @@
 //! Self-doubt: when a verdict may be our own fault.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,8 @@ pub struct Crowd {
     missing: AtomicUsize,
     /// When most of them were last seen missing.
     doubtful_at: Mutex<Option<Instant>>,
+    /// Whether that is known: every timer asks, and they need no lock as long as all is well.
+    remembers: AtomicBool,
 }
 
 impl Crowd {
@@ -146,11 +148,16 @@ impl Crowd {
     pub fn is_doubtful(&self, now: Instant, memory: Duration) -> bool {
         let missing = self.missing.load(Relaxed);
         let doubtful = missing >= MASS_MIN && missing > self.watched.load(Relaxed) / 2;
+        if !doubtful && !self.remembers.load(Relaxed) {
+            return false;
+        }
         let mut doubtful_at = self.doubtful_at.lock().unwrap_or_else(PoisonError::into_inner);
         if doubtful {
             *doubtful_at = Some(now);
         }
-        doubtful_at.is_some_and(|at| now.saturating_duration_since(at) <= memory)
+        doubtful_at.take_if(|at| now.saturating_duration_since(*at) > memory);
+        self.remembers.store(doubtful_at.is_some(), Relaxed);
+        doubtful_at.is_some()
     }
 
     /// Adds a peer; it leaves when the returned value is dropped.
@@ -220,6 +227,7 @@ mod tests {
         members.truncate(9);
         assert!(crowd.is_doubtful(start + memory, memory), "it was only just now");
         assert!(!crowd.is_doubtful(start + memory * 2, memory), "all are missing, but they are few");
+        assert!(!crowd.remembers.load(Relaxed), "and nobody waits for the lock");
         drop(members);
         assert_eq!((crowd.watched.load(Relaxed), crowd.missing.load(Relaxed)), (0, 0));
     }

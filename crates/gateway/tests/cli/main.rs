@@ -49,3 +49,13 @@ impl Drop for Scratch {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+/// Wherever it was built, and by whatever command.
+#[cfg(all(feature = "jemalloc", not(windows)))]
+#[test]
+fn freed_memory_goes_back_to_the_system_after_a_second() {
+    let (_, told) = expect(pulsegate(&["version"]).env("_RJEM_MALLOC_CONF", "stats_print:true"), 0);
+    for option in ["opt.dirty_decay_ms: 1000 ", "opt.muzzy_decay_ms: 0 ", "opt.background_thread: true "] {
+        assert!(told.contains(option), "no {option}in {told}");
+    }
+}
