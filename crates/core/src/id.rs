@@ -35,13 +35,43 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The text is no session id.
+/// Names one message that somebody sent through the gateway; made and written as a [`SessionId`] is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(SessionId);
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageId({self})")
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<MessageId, InvalidId> {
+        text.parse().map(MessageId)
+    }
+}
+
+impl serde::Serialize for MessageId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The text is no id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidId;
 
 impl fmt::Display for InvalidId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a session id: 26 characters of lower-case Crockford base 32 are expected")
+        f.write_str("not an id: 26 characters of lower-case Crockford base 32 are expected")
     }
 }
 
@@ -92,6 +122,11 @@ impl IdSource {
     pub fn next(&self) -> SessionId {
         let count = self.next.fetch_add(1, Ordering::Relaxed) & ((1 << COUNTER_BITS) - 1);
         SessionId(self.prefix | u128::from(count))
+    }
+
+    /// Returns the name of a message; no session of this source has it.
+    pub fn next_message(&self) -> MessageId {
+        MessageId(self.next())
     }
 }
 

@@ -4,15 +4,18 @@
 //! allocates per frame.
 
 mod close;
+mod delivery;
 mod frame;
 mod id;
 mod pace;
 mod reason;
 
 pub use close::{CloseFrame, CloseFrameError};
+pub use delivery::{Level, Outcome, Sent};
 pub use frame::{
     Direction, FrameLimits, FrameReader, Head, Opcode, ReservedBits, Step, Violation, write_control,
+    write_message,
 };
-pub use id::{IdSource, SessionId};
+pub use id::{IdSource, MessageId, SessionId};
 pub use pace::{ControlBudget, FrameClock};
 pub use reason::{Cause, EndReason, Leg};

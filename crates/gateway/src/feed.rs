@@ -1,9 +1,9 @@
 //! The event feed: what happened, kept in a bounded ring and announced to readers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use pulsegate_core::{Leg, SessionId};
+use pulsegate_core::{Leg, Level, MessageId, Outcome, SessionId};
 use pulsegate_heartbeat::Verdict;
 use pulsegate_registry::{EventRing, Replay, SessionInfo, Tombstone};
 use tokio::sync::watch;
@@ -18,13 +18,39 @@ pub(crate) struct Notice {
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
-    SessionOpened { id: SessionId, info: Arc<SessionInfo> },
-    SessionSuspect { id: SessionId, leg: Leg },
-    SessionRecovered { id: SessionId, leg: Leg },
-    SessionDead { id: SessionId, leg: Leg, verdict: Box<Verdict> },
-    SessionEnded { tombstone: Arc<Tombstone> },
-    DrainStarted { sessions: usize },
-    DrainFinished { left: usize },
+    SessionOpened {
+        id: SessionId,
+        info: Arc<SessionInfo>,
+    },
+    SessionSuspect {
+        id: SessionId,
+        leg: Leg,
+    },
+    SessionRecovered {
+        id: SessionId,
+        leg: Leg,
+    },
+    SessionDead {
+        id: SessionId,
+        leg: Leg,
+        verdict: Box<Verdict>,
+    },
+    SessionEnded {
+        tombstone: Arc<Tombstone>,
+    },
+    MessageSettled {
+        id: MessageId,
+        session: SessionId,
+        requested: Level,
+        outcome: Outcome,
+        elapsed: Duration,
+    },
+    DrainStarted {
+        sessions: usize,
+    },
+    DrainFinished {
+        left: usize,
+    },
 }
 
 /// Everybody publishes here; readers follow at their own pace and never slow a publisher down.

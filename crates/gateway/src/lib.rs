@@ -10,6 +10,7 @@ mod front;
 #[doc(hidden)]
 pub mod fuzz;
 mod http_serve;
+mod messages;
 mod ops;
 mod problem;
 mod relay;

@@ -194,6 +194,7 @@ async fn upkeep(shared: Arc<Shared>, finish: CancellationToken) {
             _ = ticks.tick() => {
                 shared.metrics.run_upkeep();
                 shared.registry.forget(clock());
+                shared.messages.forget(clock());
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pulsegate_core::{FrameLimits, IdSource};
 use pulsegate_heartbeat::{Crowd, Limits};
-use pulsegate_registry::{CloseCodes, Registry, RegistryLimits, SessionLimits};
+use pulsegate_registry::{CloseCodes, DeliveryRules, Registry, RegistryLimits, SessionLimits};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::front::Probe;
+use crate::messages::{Messages, MessagesLimits};
 use crate::ops::Metrics;
 use crate::relay::{Mailbox, VIGILS_MAX};
 
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     /// Seats for the sockets of the dead.
     pub(crate) vigils: Arc<Semaphore>,
     pub(crate) feed: Feed,
+    /// Messages that somebody sent over the control API.
+    pub(crate) messages: Messages,
     pub(crate) metrics: Metrics,
     /// Connections to the data port, until they became sessions.
     pub(crate) connections: TaskTracker,
@@ -58,6 +61,10 @@ impl Shared {
             crowds: Default::default(),
             vigils: Arc::new(Semaphore::new(VIGILS_MAX)),
             feed: Feed::new(unix_ms, config.registry.events_max),
+            messages: Messages::new(MessagesLimits {
+                outcomes_max: config.delivery.outcomes_max,
+                outcome_ttl: config.delivery.outcome_ttl,
+            }),
             metrics: Metrics::new(),
             connections: TaskTracker::new(),
             sessions: TaskTracker::new(),
@@ -101,6 +108,11 @@ fn session_limits(config: &Config) -> SessionLimits {
         client: Arc::new(client),
         app: Arc::new(app),
         close_timeout: config.limits.close_timeout,
+        delivery: DeliveryRules {
+            confirm: config.delivery.confirm,
+            interval: config.delivery.confirm_interval,
+            answer_within: bounds.verdict_after,
+        },
         codes: CloseCodes {
             dead_client: config.close.dead_client_code,
             dead_app: config.close.dead_app_code,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use pulsegate_core::{IdSource, SessionId};
+use pulsegate_core::{IdSource, MessageId, SessionId};
 
 /// Counts the places that are taken.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ impl Admission {
             sessions: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
+    }
+
+    pub(crate) fn next_message(&self) -> MessageId {
+        self.ids.next_message()
     }
 
     /// Takes a place for a client at `address`; IPv6 clients are counted by their /64, which is what one

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pulsegate_core::{Leg, SessionId};
 use pulsegate_heartbeat::{Detector, PongHabit};
 
-use crate::tombstone::LegTotals;
+use crate::delivery::Progress;
+use crate::tombstone::{Delivered, LegTotals};
 
 /// How a client speaks with the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,19 @@ pub struct LegGauge {
     suspect: AtomicU8,
 }
 
+/// Live figures of the messages to the client.
+#[derive(Debug, Default)]
+struct DeliveryGauge {
+    sent: AtomicU64,
+    kernel: AtomicU64,
+    received: AtomicU64,
+    /// It and the next saturate.
+    open_messages: AtomicU32,
+    open_bytes: AtomicU32,
+    /// Milliseconds from the start of the entry, and one; 0: nothing is open.
+    open_since: AtomicU64,
+}
+
 /// A consistent enough look at one leg.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LegView {
@@ -142,9 +156,11 @@ pub struct Entry<H> {
     id: SessionId,
     info: Arc<SessionInfo>,
     opened_at: Instant,
-    opened_wall: SystemTime,
+    /// Microseconds since the epoch of Unix: half the size of a `SystemTime`.
+    opened_wall: u64,
     handle: H,
     legs: [LegGauge; 2],
+    delivery: DeliveryGauge,
 }
 
 impl<H> Entry<H> {
@@ -159,9 +175,10 @@ impl<H> Entry<H> {
             id,
             info,
             opened_at: now,
-            opened_wall: wall,
+            opened_wall: wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64),
             handle,
             legs: [LegGauge::new(), LegGauge::new()],
+            delivery: DeliveryGauge::default(),
         }
     }
 
@@ -182,7 +199,7 @@ impl<H> Entry<H> {
 
     /// Returns when the session began, by the wall clock.
     pub fn opened_wall(&self) -> SystemTime {
-        self.opened_wall
+        UNIX_EPOCH + Duration::from_micros(self.opened_wall)
     }
 
     /// Returns how long the session has lasted.
@@ -230,6 +247,40 @@ impl<H> Entry<H> {
             messages: gauge.messages.load(Relaxed),
             bytes: gauge.bytes.load(Relaxed),
         }
+    }
+
+    /// Publishes how far the messages to the client have come.
+    pub fn publish_delivery(&self, progress: &Progress) {
+        let gauge = &self.delivery;
+        let since = progress
+            .open_since
+            .map_or(0, |at| at.saturating_duration_since(self.opened_at).as_millis() as u64 + 1);
+        gauge.sent.store(progress.sent, Relaxed);
+        gauge.kernel.store(progress.kernel, Relaxed);
+        gauge.received.store(progress.received, Relaxed);
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        gauge.open_messages.store(narrow(progress.open_messages), Relaxed);
+        gauge.open_bytes.store(narrow(progress.open_bytes), Relaxed);
+        gauge.open_since.store(since, Relaxed);
+    }
+
+    /// Returns how far the messages to the client have come.
+    pub fn progress(&self) -> Progress {
+        let gauge = &self.delivery;
+        let since = gauge.open_since.load(Relaxed).checked_sub(1);
+        Progress {
+            sent: gauge.sent.load(Relaxed),
+            kernel: gauge.kernel.load(Relaxed),
+            received: gauge.received.load(Relaxed),
+            open_messages: u64::from(gauge.open_messages.load(Relaxed)),
+            open_bytes: u64::from(gauge.open_bytes.load(Relaxed)),
+            open_since: since.map(|since| self.opened_at + Duration::from_millis(since)),
+        }
+    }
+
+    pub(crate) fn delivered(&self) -> Delivered {
+        let Progress { sent, kernel, received, .. } = self.progress();
+        Delivered { sent, kernel, received }
     }
 
     pub(crate) fn totals(&self) -> [LegTotals; 2] {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
-use pulsegate_core::{IdSource, SessionId};
+use pulsegate_core::{IdSource, MessageId, SessionId};
 
 use crate::admission::{Admission, Permit, Refused};
 use crate::entry::{Entry, SessionInfo, SessionState};
@@ -73,6 +73,12 @@ pub struct Counts {
     pub live: usize,
     /// Sessions with a suspect peer.
     pub suspect: usize,
+    /// Messages to clients that are not confirmed.
+    pub open_messages: u64,
+    /// Their payload bytes.
+    pub open_bytes: u64,
+    /// When the oldest of them was passed on.
+    pub open_since: Option<Instant>,
     /// Places taken, sessions that are being set up included.
     pub admitted: usize,
     /// Ended sessions that are remembered.
@@ -100,6 +106,11 @@ impl<H> Registry<H> {
         self.admission.admit(address)
     }
 
+    /// Returns a name for a message to one of them.
+    pub fn next_message(&self) -> MessageId {
+        self.admission.next_message()
+    }
+
     /// Lists a session. The caller keeps the permit for as long as the session lasts, and then calls
     /// [`close`](Registry::close).
     pub fn open(
@@ -125,6 +136,7 @@ impl<H> Registry<H> {
             ended_at: wall,
             duration: entry.age(now),
             legs: entry.totals(),
+            delivered: entry.delivered(),
         });
         // First the tombstone, then the entry: at every moment the session is found as one of the two.
         self.tombstones.insert(entry.id(), Arc::clone(&tombstone));
@@ -180,13 +192,22 @@ impl<H> Registry<H> {
 
     /// Counts.
     pub fn counts(&self) -> Counts {
-        let suspect = self.sessions.iter().filter(|entry| entry.state() == SessionState::Suspect).count();
-        Counts {
-            live: self.sessions.len().saturating_sub(suspect),
-            suspect,
+        let mut counts = Counts {
             admitted: self.admission.taken(),
             tombstones: self.tombstones.len(),
+            ..Counts::default()
+        };
+        for entry in self.sessions.iter() {
+            match entry.state() {
+                SessionState::Live => counts.live += 1,
+                SessionState::Suspect => counts.suspect += 1,
+            }
+            let progress = entry.progress();
+            counts.open_messages += progress.open_messages;
+            counts.open_bytes += progress.open_bytes;
+            counts.open_since = [counts.open_since, progress.open_since].into_iter().flatten().min();
         }
+        counts
     }
 }
 

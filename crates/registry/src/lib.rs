@@ -4,6 +4,7 @@
 //! everybody may read: who is there, since when, how well, and what became of those who left.
 
 mod admission;
+mod delivery;
 mod entry;
 mod events;
 mod index;
@@ -11,8 +12,9 @@ mod session;
 mod tombstone;
 
 pub use admission::{Admission, Permit, Refused};
+pub use delivery::{Confirm, DeliveryNote, DeliveryRules, Message, Progress};
 pub use entry::{Entry, LegGauge, LegView, Mode, SessionInfo, SessionState};
 pub use events::{Event, EventRing, Replay};
 pub use index::{Counts, Filter, Lookup, Page, Registry, RegistryLimits};
 pub use session::{CloseCodes, Ending, Note, Order, Session, SessionLimits};
-pub use tombstone::{LegTotals, Tombstone};
+pub use tombstone::{Delivered, LegTotals, Tombstone};

@@ -19,6 +19,17 @@ pub struct LegTotals {
     pub round_trip: Option<Duration>,
 }
 
+/// Final counters of the messages to the client: how many were passed on, and how far the first so many of them had come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Passed on.
+    pub sent: u64,
+    /// Its kernel had them.
+    pub kernel: u64,
+    /// Its WebSocket stack had read them.
+    pub received: u64,
+}
+
 /// A session that ended: the answer to a late question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tombstone {
@@ -36,4 +47,6 @@ pub struct Tombstone {
     pub duration: Duration,
     /// Client first, then app.
     pub legs: [LegTotals; 2],
+    /// Messages to the client.
+    pub delivered: Delivered,
 }

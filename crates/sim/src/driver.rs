@@ -234,7 +234,8 @@ impl Driver {
             | Note::Recovered(_)
             | Note::Withheld(..)
             | Note::Spared(..)
-            | Note::Dead(..) => Some(note),
+            | Note::Dead(..)
+            | Note::Delivery(_) => Some(note),
         }
     }
 

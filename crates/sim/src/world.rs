@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::Leg as Side;
 use pulsegate_heartbeat::{Crowd, KernelView};
-use pulsegate_registry::{CloseCodes, Session, SessionLimits};
+use pulsegate_registry::{CloseCodes, Confirm, DeliveryRules, Session, SessionLimits};
 
 use crate::bugs::Bug;
 use crate::driver::{CLOSE_TIMEOUT, Driver};
@@ -17,6 +17,13 @@ use crate::plan::{LegPlan, Plan, plan};
 use crate::queue::{Event, Queue};
 use crate::report::Report;
 use crate::{NEVER, Time};
+
+/// Liveness alone is at stake here.
+const DELIVERY: DeliveryRules = DeliveryRules {
+    confirm: Confirm::Off,
+    interval: Duration::from_secs(1),
+    answer_within: Duration::from_secs(5),
+};
 
 /// One connection: the peer's process, the path, both kernels, and what the oracle keeps of it.
 #[derive(Debug)]
@@ -109,6 +116,7 @@ impl World {
             client: machine[0].into(),
             app: machine[1].into(),
             close_timeout,
+            delivery: DELIVERY,
             codes,
         });
         let mut crowds = crowds();

@@ -138,6 +138,24 @@ pub fn write_control(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Op
     }
 }
 
+/// Appends a whole message in one frame, unmasked as a server sends it.
+pub fn write_message(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
+    let opcode = if text { Opcode::Text } else { Opcode::Binary };
+    out.push(0x80 | opcode.bits());
+    match payload.len() {
+        short @ 0..=125 => out.push(short as u8),
+        middle @ 126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&(middle as u16).to_be_bytes());
+        }
+        long => {
+            out.push(127);
+            out.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(payload);
+}
+
 /// RFC 6455 section 5.3.
 fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     for (byte, key) in payload.iter_mut().zip(mask.iter().cycle()) {

@@ -3,7 +3,7 @@
 mod head;
 mod reader;
 
-pub use head::{Head, Opcode, write_control};
+pub use head::{Head, Opcode, write_control, write_message};
 pub use reader::{Direction, FrameLimits, FrameReader, ReservedBits, Step};
 
 use crate::close::CloseFrameError;

@@ -103,6 +103,11 @@ impl FrameReader {
         self.frame_left == 0
     }
 
+    /// Returns whether all bytes told so far end with a message: only here may another message go in between.
+    pub fn is_between_messages(&self) -> bool {
+        self.frame_left == 0 && self.message.is_none()
+    }
+
     /// Returns how many payload bytes of the data frame under way are still to come.
     pub fn frame_left(&self) -> u64 {
         self.frame_left

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value as Json;
@@ -65,7 +65,24 @@ impl Client {
     /// # Errors
     /// 6 when there is no answer, or one that no gateway gives.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, Json), Failure> {
-        let response = self.send(method, path, None).await?;
+        self.read(self.send(method, path, None).await?).await
+    }
+
+    /// Sends a payload and reads the answer, which comes within `wait` and the usual time.
+    ///
+    /// # Errors
+    /// As [`ask`](Client::ask).
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+        wait: Duration,
+    ) -> Result<(StatusCode, Json), Failure> {
+        self.read(self.request(Method::POST, path, headers, payload, wait).await?).await
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<(StatusCode, Json), Failure> {
         let status = response.status();
         let body = timeout(ANSWER_TIMEOUT, Limited::new(response.into_body(), BODY_BYTES_MAX).collect());
         let body = body.await.map_err(|_| self.unreachable("the answer does not end"))?;
@@ -88,17 +105,34 @@ impl Client {
         path: &str,
         last_event_id: Option<&str>,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.host);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
-        }
+        let mut headers = HeaderMap::new();
         if let Some(id) = last_event_id {
-            request = request.header("last-event-id", id);
+            let id =
+                HeaderValue::from_str(id).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+            headers.insert("last-event-id", id);
         }
-        let request = request
-            .body(Empty::<Bytes>::new())
+        self.request(method, path, headers, Bytes::new(), Duration::ZERO).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+        wait: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Full::new(payload))
             .map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
-        match timeout(ANSWER_TIMEOUT, self.exchange(request)).await {
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(HOST, self.host.clone());
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        match timeout(ANSWER_TIMEOUT + wait, self.exchange(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(format!("{error:#}"))),
             Err(_) => Err(self.unreachable("no answer")),
@@ -115,7 +149,7 @@ impl Client {
         Failure::new(exit::CONTROL_UNREACHABLE, message)
     }
 
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
         match &self.target {
             Target::Tcp(address) => exchange(TcpStream::connect(address).await?, request).await,
             Target::Unix(path) => exchange(UnixStream::connect(path).await?, request).await,
@@ -148,7 +182,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> anyhow::Result<Response<Incoming>>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod ping;
 mod run;
+mod send;
 mod sessions;
 mod settings;
 mod sse;

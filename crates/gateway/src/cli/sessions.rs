@@ -1,4 +1,4 @@
-//! `pulsegate sessions ls|get|kick`
+//! `pulsegate sessions ls|get|send|kick`
 
 use http::{Method, StatusCode};
 use serde_json::{Value as Json, json};
@@ -7,6 +7,7 @@ use super::api::Api;
 use super::client::{Client, escape, refusal};
 use super::exit::{self, Failure};
 use super::output::{Format, Output, print, print_json, say};
+use super::send::{Send, send};
 use super::table::{clean, short_time, table};
 
 /// Sessions that the control API gives at once.
@@ -26,6 +27,8 @@ pub(super) enum Command {
     Ls(List),
     /// Shows one session, also after its end while it is remembered.
     Get(Get),
+    /// Sends a message to a session's client, and waits for its outcome if told to.
+    Send(Send),
     /// Ends a session.
     Kick(Kick),
 }
@@ -75,6 +78,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     match arguments.command {
         Command::Ls(list) => ls(&list).await,
         Command::Get(get) => show(&get).await,
+        Command::Send(order) => send(&order).await,
         Command::Kick(order) => kick(&order).await,
     }
 }

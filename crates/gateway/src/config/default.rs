@@ -31,6 +31,15 @@ impl Default for Config {
                 client_write_stall_after: None,
                 app_write_stall_after: Duration::from_secs(30),
             },
+            delivery: Delivery {
+                confirm: Confirm::Received,
+                confirm_interval: Duration::from_secs(1),
+                ttl: Duration::from_secs(30),
+                messages_max: 1024,
+                bytes_max: 256 * 1024,
+                outcomes_max: 10_000,
+                outcome_ttl: Duration::from_secs(600),
+            },
             limits: Limits {
                 sessions_max: 9_000,
                 sessions_per_address_max: 9_000,

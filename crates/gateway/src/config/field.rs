@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::kind::Value;
 use super::text::read_network;
-use super::{ControlAddr, LogFormat, Profile};
+use super::{Confirm, ControlAddr, LogFormat, Profile};
 
 /// A field of the configuration.
 pub(super) trait Field: Sized {
@@ -86,7 +86,8 @@ text_field!(
     ControlAddr, |address| address.to_string();
     PathBuf, |path| path.display().to_string();
     Profile, |profile| profile.name().into();
-    LogFormat, |format| format.name().into()
+    LogFormat, |format| format.name().into();
+    Confirm, |confirm| confirm.as_str().into()
 );
 
 impl Field for String {

@@ -67,13 +67,14 @@ impl Key {
 pub const ENVIRONMENT_PREFIX: &str = "PULSEGATE_";
 
 /// Sections in the order of the file, each with one line of explanation.
-pub const SECTIONS: [(&str, &str); 11] = [
+pub const SECTIONS: [(&str, &str); 12] = [
     ("upstream", "The app that the gateway stands in front of."),
     ("listen", "What listens where."),
     (
         "liveness",
         "When a peer counts as gone. A silent client is declared dead no later than ping_interval + verdict_after.",
     ),
+    ("delivery", "How messages to clients are confirmed."),
     ("limits", "Every bound that a client or an app can run into."),
     ("registry", "What is remembered of sessions."),
     ("forwarded", "Which proxies in front of the gateway are believed."),
@@ -86,6 +87,9 @@ pub const SECTIONS: [(&str, &str); 11] = [
 
 /// Names of profiles.
 const PROFILES: &[&str] = &["fast", "balanced", "battery"];
+
+/// How far messages are followed.
+const CONFIRMS: &[&str] = &["off", "kernel", "received"];
 
 /// Names of log formats.
 const LOG_FORMATS: &[&str] = &["auto", "json", "pretty"];
@@ -182,6 +186,21 @@ keys! {
         "How long a client may take no byte while bytes wait for it, verdict_after at least; unset: ping_interval + verdict_after.";
     liveness.app_write_stall_after => duration(100),
         "The same for the app.";
+
+    delivery.confirm => Kind::Choice(CONFIRMS),
+        "How far the app's own messages are followed: off, kernel (the client's kernel has them) or received (its WebSocket stack has read them, as the pong to a ping behind them tells).";
+    delivery.confirm_interval => duration(100),
+        "How long a message waits until the client is asked what it has read; one ping then answers for all.";
+    delivery.ttl => Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(3600) },
+        "How long a message sent over the control API may wait until it leaves, unless it says otherwise (Pulsegate-Ttl).";
+    delivery.messages_max => count(1, 1_000_000),
+        "Messages sent over the control API that have no end yet, per session; more are refused with 429.";
+    delivery.bytes_max => size(1, GIB),
+        "Their payload bytes, per session, and the most that one of them may have (413).";
+    delivery.outcomes_max => count(1, 10_000_000),
+        "Messages remembered after their end, so that a late question gets a true answer.";
+    delivery.outcome_ttl => Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(30 * 24 * 3600) },
+        "How long a message is remembered after its end.";
 
     limits.sessions_max => count(1, 10_000_000),
         "Sessions at once; each needs two file descriptors. More are refused with 503.";

@@ -22,6 +22,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pulsegate_registry::Confirm;
+
 pub use self::fault::{Fault, Line, Place};
 pub use self::key::{ENVIRONMENT_PREFIX, KEYS, Key, SECTIONS};
 pub use self::kind::{Form, Kind, Value};
@@ -38,6 +40,8 @@ pub struct Config {
     pub listen: Listen,
     /// When a peer counts as gone.
     pub liveness: Liveness,
+    /// How messages to clients are confirmed.
+    pub delivery: Delivery,
     /// Every bound that a client or an app can run into.
     pub limits: Limits,
     /// What is remembered of sessions.
@@ -123,6 +127,25 @@ pub struct Liveness {
     pub client_write_stall_after: Option<Duration>,
     /// The same for the app.
     pub app_write_stall_after: Duration,
+}
+
+/// How messages to clients are confirmed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// How far the app's own messages are followed.
+    pub confirm: Confirm,
+    /// How long one of them waits until the client is asked what it has read.
+    pub confirm_interval: Duration,
+    /// How long a message of the control API may wait for its place, unless it says otherwise.
+    pub ttl: Duration,
+    /// Messages of the control API without an end, per session.
+    pub messages_max: usize,
+    /// Their payload bytes, and those of one.
+    pub bytes_max: usize,
+    /// Ended messages remembered at once.
+    pub outcomes_max: usize,
+    /// How long an ended message is remembered.
+    pub outcome_ttl: Duration,
 }
 
 /// Every bound that a client or an app can run into.

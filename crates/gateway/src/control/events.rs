@@ -8,6 +8,7 @@ use pulsegate_heartbeat::Verdict;
 use pulsegate_registry::Event;
 use serde::Serialize;
 
+use super::message_view::SettledView;
 use super::view::{InfoView, TombstoneView, rfc3339};
 use crate::feed::{Notice, What};
 
@@ -15,12 +16,13 @@ use crate::feed::{Notice, What};
 pub(super) const GAP: &str = "gap";
 
 /// Every event that a reader can ask for by name.
-pub(super) const NAMES: [&str; 7] = [
+pub(super) const NAMES: [&str; 8] = [
     "session.opened",
     "session.suspect",
     "session.recovered",
     "session.dead",
     "session.ended",
+    "message.settled",
     "drain.started",
     "drain.finished",
 ];
@@ -42,6 +44,7 @@ enum More<'a> {
     Leg { leg: Leg },
     Dead { leg: Leg, cause: Cause, verdict: VerdictView<'a> },
     Ended(Box<TombstoneView<'a>>),
+    Settled(SettledView),
     Started { sessions: usize },
     Finished { left: usize },
     Gap { missed: Option<u64> },
@@ -62,6 +65,7 @@ pub(super) fn name(what: &What) -> &'static str {
         What::SessionRecovered { .. } => "session.recovered",
         What::SessionDead { .. } => "session.dead",
         What::SessionEnded { .. } => "session.ended",
+        What::MessageSettled { .. } => "message.settled",
         What::DrainStarted { .. } => "drain.started",
         What::DrainFinished { .. } => "drain.finished",
     }
@@ -75,6 +79,7 @@ pub(super) fn session(what: &What) -> Option<SessionId> {
         | What::SessionRecovered { id, .. }
         | What::SessionDead { id, .. } => Some(*id),
         What::SessionEnded { tombstone } => Some(tombstone.id),
+        What::MessageSettled { session, .. } => Some(*session),
         What::DrainStarted { .. } | What::DrainFinished { .. } => None,
     }
 }
@@ -102,6 +107,9 @@ pub(super) fn event(boot: u64, event: &Event<Notice>) -> sse::Event {
             verdict: VerdictView { text: verdict.to_string(), verdict },
         },
         What::SessionEnded { tombstone } => More::Ended(Box::new(tombstone.as_ref().into())),
+        What::MessageSettled { id, requested, outcome, elapsed, .. } => {
+            More::Settled(SettledView::new(*id, *requested, *outcome, *elapsed))
+        }
         What::DrainStarted { sessions } => More::Started { sessions: *sessions },
         What::DrainFinished { left } => More::Finished { left: *left },
     };

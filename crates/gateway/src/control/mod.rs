@@ -7,6 +7,9 @@
 mod events;
 mod guard;
 mod listener;
+mod message_headers;
+mod message_view;
+mod messages;
 mod query;
 mod secret;
 mod sessions;
@@ -22,7 +25,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -49,6 +52,10 @@ const CONNECTIONS_MAX: usize = 128;
 
 /// How long a browser may remember that it may ask, in seconds.
 const PREFLIGHT_MAX_AGE_S: u32 = 600;
+
+/// What a page may say in its requests.
+const ALLOWED_HEADERS: &str =
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Pulsegate-Level, Pulsegate-Ttl";
 
 /// Why the control API does not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +97,13 @@ struct Api {
 }
 
 /// Every path and what answers there.
-fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 6] {
+fn routes() -> [(&'static str, MethodRouter<Arc<Api>>); 9] {
     [
         ("/v1/sessions", get(sessions::list)),
         ("/v1/sessions/{id}", get(sessions::get).delete(sessions::kick)),
+        ("/v1/sessions/{id}/messages", post(messages::send)),
+        ("/v1/messages", post(messages::send_to_many)),
+        ("/v1/messages/{id}", get(messages::get)),
         ("/v1/events", get(stream::events)),
         ("/v1/stats", get(stats::stats)),
         ("/v1/config", get(config)),
@@ -149,8 +159,8 @@ fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 
 fn preflight() -> Response {
     let headers = [
-        (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, DELETE")),
-        (ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Authorization, Last-Event-ID")),
+        (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, DELETE")),
+        (ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS)),
         (ACCESS_CONTROL_MAX_AGE, HeaderValue::from(PREFLIGHT_MAX_AGE_S)),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()

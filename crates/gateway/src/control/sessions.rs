@@ -74,7 +74,7 @@ pub(super) async fn kick(State(api): State<Arc<Api>>, id: Id, uri: Uri) -> Resul
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn find(api: &Api, id: Id) -> Result<Arc<Entry<Mailbox>>, Problem> {
+pub(super) fn find(api: &Api, id: Id) -> Result<Arc<Entry<Mailbox>>, Problem> {
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok()).ok_or_else(unknown)?;
     match api.shared.registry.find(id) {
         Lookup::Live(entry) => Ok(entry),
@@ -83,12 +83,12 @@ fn find(api: &Api, id: Id) -> Result<Arc<Entry<Mailbox>>, Problem> {
     }
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "session-unknown", "There is no such session")
         .detail("it never was, or it ended so long ago that it is forgotten")
 }
 
-fn ended(tombstone: &Tombstone) -> Problem {
+pub(super) fn ended(tombstone: &Tombstone) -> Problem {
     let view = serde_json::to_value(TombstoneView::from(tombstone)).expect("all keys are text");
     let detail = match (&tombstone.ending.verdict, tombstone.ending.detail) {
         (Some(verdict), _) => format!("{}: {verdict}", tombstone.ending.reason),
@@ -100,7 +100,7 @@ fn ended(tombstone: &Tombstone) -> Problem {
         .member("session", view)
 }
 
-fn state(text: &str) -> Result<SessionState, &'static str> {
+pub(super) fn state(text: &str) -> Result<SessionState, &'static str> {
     [SessionState::Live, SessionState::Suspect]
         .into_iter()
         .find(|state| state.as_str() == text)

@@ -101,7 +101,7 @@ pub(super) async fn stats(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
             max: shared.config.limits.sessions_max,
             remembered: counts.tombstones,
         },
-        totals: Totals::of(&shared.metrics.render(counts.live, counts.suspect)),
+        totals: Totals::of(&shared.metrics.render(&counts)),
         liveness: LivenessView {
             profile: shared.config.liveness.profile.name(),
             ping_interval_seconds: seconds(bounds.ping_interval),
@@ -218,7 +218,7 @@ mod tests {
         metrics.leg(Leg::Client).suspects.increment(3);
         metrics.leg(Leg::Client).messages.increment(5);
         metrics.leg(Leg::App).message_bytes.increment(7);
-        let totals = Totals::of(&metrics.render(0, 0));
+        let totals = Totals::of(&metrics.render(&Default::default()));
         assert_eq!(totals.opened, 2);
         assert_eq!(totals.ended.len(), EndReason::ALL.len());
         assert_eq!((totals.ended["write_stalled"], totals.ended["closed"]), (1, 0));

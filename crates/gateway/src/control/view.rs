@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use pulsegate_core::{CloseFrame, EndReason, Leg, SessionId};
-use pulsegate_registry::{Entry, LegTotals, LegView, SessionInfo, Tombstone};
+use pulsegate_registry::{Delivered, Entry, LegTotals, LegView, Progress, SessionInfo, Tombstone};
 use serde::{Serialize, Serializer};
 
 /// A session that lasts.
@@ -17,6 +17,7 @@ pub(super) struct SessionView<'a> {
     opened_at: String,
     age_seconds: f64,
     legs: Legs<LiveLeg>,
+    delivery: DeliveryView,
 }
 
 /// What its handshake told.
@@ -48,6 +49,25 @@ pub(super) struct TombstoneView<'a> {
     ended_at: String,
     duration_seconds: f64,
     legs: Legs<EndedLeg>,
+    delivered: DeliveredView,
+}
+
+/// How far the messages to the client have come: as many of the first of them as are known to.
+#[derive(Serialize)]
+struct DeliveredView {
+    sent: u64,
+    kernel: u64,
+    received: u64,
+}
+
+/// The same while the session lasts.
+#[derive(Serialize)]
+struct DeliveryView {
+    #[serde(flatten)]
+    delivered: DeliveredView,
+    unacked_messages: u64,
+    unacked_bytes: u64,
+    oldest_unacked_seconds: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -89,6 +109,7 @@ impl<'a> SessionView<'a> {
             opened_at: rfc3339(entry.opened_wall()),
             age_seconds: seconds(entry.age(now)),
             legs: Legs { client: entry.view(Leg::Client, now).into(), app: entry.view(Leg::App, now).into() },
+            delivery: DeliveryView::new(entry.progress(), now),
         }
     }
 }
@@ -124,7 +145,26 @@ impl<'a> From<&'a Tombstone> for TombstoneView<'a> {
             ended_at: rfc3339(tombstone.ended_at),
             duration_seconds: seconds(tombstone.duration),
             legs: Legs { client: client.into(), app: app.into() },
+            delivered: tombstone.delivered.into(),
         }
+    }
+}
+
+impl DeliveryView {
+    fn new(progress: Progress, now: Instant) -> DeliveryView {
+        let Progress { sent, kernel, received, open_messages, open_bytes, open_since } = progress;
+        DeliveryView {
+            delivered: DeliveredView { sent, kernel, received },
+            unacked_messages: open_messages,
+            unacked_bytes: open_bytes,
+            oldest_unacked_seconds: open_since.map(|since| seconds(now.saturating_duration_since(since))),
+        }
+    }
+}
+
+impl From<Delivered> for DeliveredView {
+    fn from(Delivered { sent, kernel, received }: Delivered) -> DeliveredView {
+        DeliveredView { sent, kernel, received }
     }
 }
 

@@ -9,6 +9,7 @@ pub(super) fn describe_all() {
     describe_handshakes();
     describe_liveness();
     describe_traffic();
+    super::delivery::describe();
 }
 
 fn describe_sessions() {
@@ -58,7 +59,10 @@ fn describe_liveness() {
         "pulsegate_probes_sent_total",
         "Pings sent to ask whether a silent peer is there, by leg."
     );
-    describe_counter!("pulsegate_pongs_received_total", "Pongs that answered one of those, by leg.");
+    describe_counter!(
+        "pulsegate_pongs_received_total",
+        "Pongs that answered one of those or of pulsegate_barriers_sent_total, by leg."
+    );
     describe_counter!(
         "pulsegate_pongs_late_total",
         "Pongs that came later than RFC 6298 expects of this peer, by leg."

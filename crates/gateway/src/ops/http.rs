@@ -59,7 +59,7 @@ fn router(ops: Ops) -> Router {
 
 async fn metrics(State(ops): State<Ops>) -> Text {
     let counts = ops.shared.registry.counts();
-    ([(CONTENT_TYPE, METRICS_TYPE)], ops.shared.metrics.render(counts.live, counts.suspect))
+    ([(CONTENT_TYPE, METRICS_TYPE)], ops.shared.metrics.render(&counts))
 }
 
 /// Says only that the listeners are bound: a start-up probe that asks the app deadlocks a Kubernetes pod

@@ -7,8 +7,9 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram, with_local_r
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use pulsegate_core::{Cause, EndReason, Leg};
 use pulsegate_heartbeat::{Doubt, Doubts};
-use pulsegate_registry::{Mode, SessionState};
+use pulsegate_registry::{Counts, Mode, SessionState};
 
+use super::delivery::DeliveryMetrics;
 use crate::front::{DialFailure, Rejection};
 
 /// From half a millisecond to a minute: round trips, handshakes, and detection times with the bounds of the profiles
@@ -19,8 +20,14 @@ const SECONDS_SHORT: [f64; 19] = [
 ];
 
 /// Histograms with those buckets, without prefix and unit.
-const HISTOGRAMS_SHORT: [&str; 5] =
-    ["handshake_duration", "round_trip", "dead_peer_detection", "timer_lag", "upstream_connect_duration"];
+const HISTOGRAMS_SHORT: [&str; 6] = [
+    "handshake_duration",
+    "round_trip",
+    "dead_peer_detection",
+    "timer_lag",
+    "upstream_connect_duration",
+    "delivery",
+];
 
 /// From a second to a week: how long sessions last.
 const SECONDS_LONG: [f64; 11] =
@@ -48,6 +55,7 @@ pub(crate) struct Metrics {
 
     legs: [LegMetrics; 2],
     timer_lag: Histogram,
+    pub(crate) delivery: DeliveryMetrics,
 
     upstream_up: Gauge,
     upstream_connects: Counter,
@@ -114,6 +122,7 @@ impl Metrics {
             handshake_duration: histogram!("pulsegate_handshake_duration_seconds"),
             legs: Leg::BOTH.map(LegMetrics::resolve),
             timer_lag: histogram!("pulsegate_timer_lag_seconds"),
+            delivery: DeliveryMetrics::resolve(),
             upstream_up: gauge!("pulsegate_upstream_up"),
             upstream_connects: counter!("pulsegate_upstream_connects_total"),
             upstream_connect_failures: DialFailure::ALL.map(
@@ -124,10 +133,11 @@ impl Metrics {
         }
     }
 
-    /// Renders everything in the text format 0.0.4, `process_*` and the given session counts included.
-    pub(crate) fn render(&self, live: usize, suspect: usize) -> String {
-        self.sessions[0].set(live as f64);
-        self.sessions[1].set(suspect as f64);
+    /// Renders everything in the text format 0.0.4, `process_*` and what the registry counts included.
+    pub(crate) fn render(&self, counts: &Counts) -> String {
+        self.sessions[0].set(counts.live as f64);
+        self.sessions[1].set(counts.suspect as f64);
+        self.delivery.look(counts);
         with_local_recorder(&*self.recorder, || self.process.collect());
         self.handle.render()
     }
@@ -303,7 +313,7 @@ mod tests {
     #[test]
     fn every_series_is_there_from_the_start_and_counts() {
         let metrics = Metrics::new();
-        let text = metrics.render(2, 1);
+        let text = metrics.render(&Counts { live: 2, suspect: 1, ..Counts::default() });
         assert!(text.contains("pulsegate_sessions{state=\"live\"} 2"), "{text}");
         assert!(text.contains("pulsegate_sessions_ended_total{reason=\"frozen\"} 0"));
         assert!(text.contains("pulsegate_dead_peers_total{leg=\"app\",cause=\"unreachable\"} 0"));
@@ -312,7 +322,7 @@ mod tests {
         metrics.upstream_up(false);
         metrics.leg(Leg::App).dead_peer(Cause::Unreachable, Duration::from_secs(9), Doubts::default());
         metrics.session_ended(EndReason::Frozen, Duration::from_secs(100));
-        let text = metrics.render(0, 0);
+        let text = metrics.render(&Counts::default());
         assert!(text.contains("pulsegate_sessions_ended_total{reason=\"frozen\"} 1"));
         assert!(text.contains("pulsegate_dead_peers_total{leg=\"app\",cause=\"unreachable\"} 1"));
         assert!(text.contains("\npulsegate_upstream_up 0\n"));
@@ -325,7 +335,7 @@ mod tests {
     fn two_gateways_in_one_process_do_not_share_series() {
         let (one, two) = (Metrics::new(), Metrics::new());
         one.session_opened();
-        assert!(one.render(0, 0).contains("pulsegate_sessions_opened_total{mode=\"plain\"} 1"));
-        assert!(two.render(0, 0).contains("pulsegate_sessions_opened_total{mode=\"plain\"} 0"));
+        assert!(one.render(&Counts::default()).contains("pulsegate_sessions_opened_total{mode=\"plain\"} 1"));
+        assert!(two.render(&Counts::default()).contains("pulsegate_sessions_opened_total{mode=\"plain\"} 0"));
     }
 }

@@ -1,5 +1,6 @@
 //! What operators look at: metrics and health.
 
+mod delivery;
 mod describe;
 mod http;
 mod metrics;

@@ -19,19 +19,19 @@ const BEAT: Duration = Duration::from_millis(10);
 pub(super) struct Alarm {
     sleep: Pin<Box<Sleep>>,
     at: Instant,
-    /// Beats are counted from here.
-    epoch: Instant,
 }
 
 impl Alarm {
+    /// Beats are counted from `epoch`, here and later.
     pub(super) fn new(epoch: Instant, due: Instant) -> Alarm {
         let at = on_beat(epoch, due);
-        Alarm { sleep: Box::pin(sleep_until(at.into())), at, epoch }
+        Alarm { sleep: Box::pin(sleep_until(at.into())), at }
     }
 
     /// Sets it to `due`; returns how late it was if it has just fired.
     pub(super) fn poll(
         &mut self,
+        epoch: Instant,
         due: Option<Instant>,
         now: Instant,
         cx: &mut Context<'_>,
@@ -39,7 +39,7 @@ impl Alarm {
         let fired = self.sleep.as_mut().poll(cx).is_ready();
         let lag = fired.then(|| now.saturating_duration_since(self.at));
         let Some(due) = due else { return lag };
-        let at = on_beat(self.epoch, due);
+        let at = on_beat(epoch, due);
         if fired || at < self.at || self.is_idle(at, now) {
             self.at = at;
             self.sleep.as_mut().reset(at.into());
@@ -72,8 +72,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Polls at `now` with what is due, and tells where the timer stands then.
-    fn set(alarm: &mut Alarm, due: Instant, now: Instant) -> Instant {
-        alarm.poll(Some(due), now, &mut Context::from_waker(Waker::noop()));
+    fn set(alarm: &mut Alarm, epoch: Instant, due: Instant, now: Instant) -> Instant {
+        alarm.poll(epoch, Some(due), now, &mut Context::from_waker(Waker::noop()));
         alarm.at
     }
 
@@ -97,11 +97,11 @@ mod tests {
         let epoch = tokio::time::Instant::now().into_std();
         let mut alarm = Alarm::new(epoch, epoch + SECOND);
         let mut cx = Context::from_waker(Waker::noop());
-        assert_eq!(alarm.poll(Some(epoch + SECOND), epoch, &mut cx), None);
+        assert_eq!(alarm.poll(epoch, Some(epoch + SECOND), epoch, &mut cx), None);
         tokio::time::advance(SECOND + BEAT).await;
         let now = epoch + SECOND + BEAT;
-        assert_eq!(alarm.poll(Some(now + SECOND), now, &mut cx), Some(BEAT));
-        assert_eq!((alarm.at, alarm.poll(Some(now + SECOND), now, &mut cx)), (now + SECOND, None));
+        assert_eq!(alarm.poll(epoch, Some(now + SECOND), now, &mut cx), Some(BEAT));
+        assert_eq!((alarm.at, alarm.poll(epoch, Some(now + SECOND), now, &mut cx)), (now + SECOND, None));
     }
 
     #[tokio::test(start_paused = true)]
@@ -109,16 +109,16 @@ mod tests {
         let epoch = tokio::time::Instant::now().into_std();
         let at = |millis| epoch + Duration::from_millis(millis);
         let mut alarm = Alarm::new(epoch, at(5000));
-        assert_eq!(set(&mut alarm, at(2000), epoch), at(2000));
+        assert_eq!(set(&mut alarm, epoch, at(2000), epoch), at(2000));
         // A probe's deadline that its answer makes void.
-        assert_eq!(set(&mut alarm, at(9000), epoch), at(9000));
+        assert_eq!(set(&mut alarm, epoch, at(9000), epoch), at(9000));
         // A busy session: what is due is always 5 s away.
         let mut moved = 0;
         let mut alarm = Alarm::new(epoch, at(5000));
         for millis in 1..20_000 {
             let before = alarm.at;
             assert!(alarm.at >= at(millis), "it fired for nothing after {millis} ms");
-            moved += u32::from(set(&mut alarm, at(millis + 5000), at(millis)) > before);
+            moved += u32::from(set(&mut alarm, epoch, at(millis + 5000), at(millis)) > before);
         }
         assert!((3..=7).contains(&moved), "moved {moved} times");
     }

@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use pulsegate_core::{Cause, Leg, Opcode, SessionId, Violation};
 use pulsegate_heartbeat::{KernelView, Look};
-use pulsegate_registry::{Ending, Entry, Note, Order, Session};
+use pulsegate_registry::{DeliveryNote, Ending, Entry, Note, Order, Session};
 use tokio::io::AsyncWrite;
 
 use super::alarm::Alarm;
+use super::buffer::READ_BYTES_MAX;
 use super::line::Line;
 use super::mailbox::Mailbox;
 use super::vigil;
@@ -34,7 +35,6 @@ pub(super) struct Driver {
     pub(super) session: Session,
     pub(super) lines: [Line; 2],
     alarm: Alarm,
-    mail_taken: bool,
     /// The client connection's place; last, so that it is free only when the socket is closed.
     place: Place,
 }
@@ -49,7 +49,7 @@ impl Driver {
         now: Instant,
     ) -> Driver {
         let alarm = Alarm::new(shared.started, session.poll_timeout().unwrap_or(now));
-        Driver { shared, entry, session, lines, alarm, mail_taken: false, place }
+        Driver { shared, entry, session, lines, alarm, place }
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -77,6 +77,8 @@ impl Driver {
             for leg in Leg::BOTH {
                 progress |= self.carry_out(leg, now);
             }
+            progress |= self.place_messages(now);
+            progress |= self.ask_what_is_read(now);
             self.tell();
             if self.session.is_finished() {
                 // The sockets are dropped right after: the last chance for what still waits.
@@ -98,12 +100,12 @@ impl Driver {
     }
 
     fn take_mail(&mut self, cx: &mut Context<'_>, now: Instant) {
-        if self.mail_taken {
-            return;
+        let Some(mail) = self.entry.handle().poll(cx.waker()) else { return };
+        for message in mail.messages {
+            self.session.handle_message(message);
         }
-        if let Some(order) = self.entry.handle().poll(cx.waker()) {
-            self.mail_taken = true;
-            self.session.handle_end(order.reason, order.frame.clone(), now);
+        if let Some(order) = mail.end {
+            self.session.handle_end(order.reason, order.frame, now);
         }
     }
 
@@ -151,6 +153,9 @@ impl Driver {
             }
         }
         line.blocked = blocked;
+        if leg == Leg::Client && !blocked {
+            self.session.handle_taken();
+        }
     }
 
     fn handle_timeouts(&mut self, now: Instant) {
@@ -224,6 +229,38 @@ impl Driver {
         true
     }
 
+    /// Puts messages of ours behind what was passed on to the client, between two of the app's; returns whether there was
+    /// one.
+    pub(super) fn place_messages(&mut self, now: Instant) -> bool {
+        let mut placed = false;
+        while self.message_place().is_some_and(|ahead| ahead < READ_BYTES_MAX) {
+            let Some(message) = self.session.poll_message(now) else { break };
+            self.lines[Leg::Client.index()].outbox.push_message(message.text, &message.payload);
+            placed = true;
+        }
+        placed
+    }
+
+    /// Writes a ping behind all that was passed on to the client, if one is wanted and no message is under way;
+    /// returns whether there was one.
+    fn ask_what_is_read(&mut self, now: Instant) -> bool {
+        let place = self.message_place();
+        let line = &mut self.lines[Leg::Client.index()];
+        let Some(ahead) = place else { return false };
+        let Some(barrier) = self.session.poll_barrier(now, ahead, line.probe_len()) else { return false };
+        line.push_behind(Opcode::Ping, &barrier.to_payload());
+        self.shared.metrics.delivery.barriers_sent.increment(1);
+        true
+    }
+
+    /// Returns how many bytes wait for the client where something of ours can go behind all of them, and between two
+    /// messages of the app; `None` if it can't, or if the socket is full.
+    fn message_place(&self) -> Option<usize> {
+        let line = &self.lines[Leg::Client.index()];
+        let between = self.lines[Leg::App.index()].reader.is_between_messages();
+        (between && line.takes_more()).then(|| line.outbox.len())
+    }
+
     /// Gives up on a peer that was declared dead. Its socket stays open for a while, to see whether the
     /// verdict was right.
     fn abandon(&mut self, leg: Leg, cause: Cause) {
@@ -259,6 +296,7 @@ impl Driver {
                     metrics.leg(leg).verdict_spared(doubts);
                     tracing::info!(%id, %leg, times = doubts.withheld(), "the withheld verdict would have been wrong");
                 }
+                Note::Delivery(note) => self.tell_delivery(note),
                 Note::Dead(leg, verdict) => {
                     metrics.leg(leg).dead_peer(verdict.cause, verdict.silent_for, verdict.doubts);
                     tracing::info!(%id, %leg, cause = %verdict.cause, verdict = %verdict, "peer declared dead");
@@ -268,11 +306,22 @@ impl Driver {
         }
     }
 
+    fn tell_delivery(&mut self, note: DeliveryNote) {
+        let metrics = &self.shared.metrics.delivery;
+        match note {
+            DeliveryNote::Confirmed(level, messages) => metrics.confirmed(level, messages),
+            DeliveryNote::Lost(messages) => metrics.lost(messages),
+            DeliveryNote::Sent(id) => self.shared.messages.sent(id),
+            DeliveryNote::Settled(id, outcome) => super::settle(&self.shared, &self.entry, id, outcome),
+        }
+    }
+
     /// Shows the registry what the detectors know: once a poll, not once a pass.
     fn publish(&self) {
         for leg in Leg::BOTH {
             self.entry.publish(leg, self.session.detector(leg));
         }
+        self.entry.publish_delivery(&self.session.progress());
     }
 
     /// The peer's connection ended; returns true, since that changes something.
@@ -303,7 +352,7 @@ impl Driver {
     /// The peer broke a rule: nothing more of it is understood, what comes is read away.
     pub(super) fn violate(&mut self, leg: Leg, violation: Violation, now: Instant) {
         let line = &mut self.lines[leg.index()];
-        line.kept = Vec::new();
+        line.kept = Box::default();
         self.session.handle_violation(leg, violation, now);
     }
 
@@ -322,7 +371,7 @@ impl Driver {
 
     /// Sets the timer, and tells how late it was if it has just fired.
     fn set_alarm(&mut self, due: Option<Instant>, cx: &mut Context<'_>, now: Instant) {
-        if let Some(lag) = self.alarm.poll(due, now, cx) {
+        if let Some(lag) = self.alarm.poll(self.shared.started, due, now, cx) {
             self.shared.metrics.timer_lag(lag);
         }
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use pulsegate_core::{CloseFrame, Head, Leg, Opcode, Step, Violation};
 use pulsegate_heartbeat::Pong;
+use pulsegate_registry::Confirm;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffer::{READ_BYTES_MAX, with_buffer};
@@ -50,7 +51,7 @@ impl Driver {
             if fresh == 0 {
                 return self.end_input(leg, now);
             }
-            line.kept = Vec::new();
+            line.kept = Box::default();
             self.session.handle_bytes(leg, now);
             self.take(leg, &mut buffer[..kept + fresh], fresh, cx, now);
             true
@@ -100,14 +101,21 @@ impl Driver {
         while self.session.is_forwarding(leg) || self.session.is_awaiting_close(leg) {
             // A control frame of ours that waits for a place would else find none in an endless stream.
             let to = leg.other();
+            let message_waits = leg == Leg::App && self.session.is_message_waiting();
             let stop_between_frames =
-                self.lines[to.index()].pong_due.is_some() || self.session.is_probe_due(to);
+                self.lines[to.index()].pong_due.is_some() || self.session.is_probe_due(to) || message_waits;
             let frame_left = self.lines[leg.index()].reader.frame_left();
             match self.lines[leg.index()].reader.next(&input[at..], stop_between_frames) {
                 Ok(Step::Data { len, payload_bytes, messages }) => {
                     tally.messages += u64::from(messages);
                     tally.payload_bytes += payload_bytes;
+                    if leg == Leg::App && messages > 0 {
+                        self.follow(u64::from(messages), payload_bytes, now);
+                    }
                     self.pass_on(leg, &input[at..at + len], frame_left, cx, now);
+                    if message_waits {
+                        self.place_messages(now);
+                    }
                     at += len;
                 }
                 Ok(Step::Control { head, len }) => {
@@ -115,7 +123,7 @@ impl Driver {
                     at += len;
                 }
                 Ok(Step::Wait) => {
-                    self.lines[leg.index()].kept = input[at..].to_vec();
+                    self.lines[leg.index()].kept = input[at..].into();
                     break;
                 }
                 Err(violation) => {
@@ -128,6 +136,16 @@ impl Driver {
         let within_frame = !line.reader.is_between_frames() || !line.kept.is_empty();
         line.clock.handle_read(fresh, within_frame, now);
         self.count(leg, &tally);
+    }
+
+    /// Messages of the app end within what is passed on next: from here on it counts how far they come.
+    fn follow(&mut self, messages: u64, bytes: u64, now: Instant) {
+        if self.session.is_forwarding(Leg::App) {
+            self.session.handle_passed(messages, bytes, now);
+            if self.shared.config.delivery.confirm != Confirm::Off {
+                self.shared.metrics.delivery.accepted(messages);
+            }
+        }
     }
 
     /// Writes to the other side; the first `frame_left` bytes end a frame that was begun before.
@@ -182,7 +200,7 @@ impl Driver {
         head.unmask(payload);
         let metrics = self.shared.metrics.leg(leg);
         match self.session.handle_pong(leg, payload, now) {
-            Pong::Ours { round_trip, late } => {
+            Pong::Ours { round_trip, late, .. } => {
                 metrics.pongs_received.increment(1);
                 if late {
                     metrics.pongs_late.increment(1);

@@ -23,7 +23,7 @@ pub(super) struct Line {
     pub(super) clock: FrameClock,
     pub(super) budget: ControlBudget,
     /// The start of a head or a control frame whose rest has not come yet.
-    pub(super) kept: Vec<u8>,
+    pub(super) kept: Box<[u8]>,
     /// What goes to this peer.
     pub(super) outbox: Outbox,
     /// What was written to this peer so far ends within a frame, so no control frame may follow.
@@ -65,7 +65,7 @@ impl Line {
             reader: FrameReader::new(direction, reserved, Arc::clone(&shared.frame_limits)),
             clock: FrameClock::new(limits.frame_timeout, limits.frame_rate_min),
             budget: ControlBudget::new(limits.control_frames_rate_max, now),
-            kept: Vec::new(),
+            kept: Box::default(),
             outbox: Outbox::default(),
             within_frame: false,
             pong_due: None,
@@ -106,6 +106,12 @@ impl Line {
         }
     }
 
+    /// Returns whether something of ours can go behind all that was written, and the socket is not full.
+    pub(super) fn takes_more(&self) -> bool {
+        let open = self.stream.is_some() && !self.broken && !self.closed && !self.finishing;
+        open && !self.within_frame && !self.blocked
+    }
+
     /// Returns the length of a ping with eight bytes of payload (RFC 6455 section 5.2).
     pub(super) fn probe_len(&self) -> usize {
         match self.leg {
@@ -120,6 +126,12 @@ impl Line {
         self.outbox.overtake(opcode, payload, mask);
     }
 
+    /// Puts a control frame behind all that waits.
+    pub(super) fn push_behind(&mut self, opcode: Opcode, payload: &[u8]) {
+        let mask = self.mask();
+        self.outbox.push_control(opcode, payload, mask);
+    }
+
     /// Puts a Close frame behind what waits; returns whether one could be put there at all.
     pub(super) fn push_close(&mut self, frame: Option<&CloseFrame>) -> bool {
         if self.within_frame || self.finishing || self.broken {
@@ -129,8 +141,7 @@ impl Line {
         if let Some(frame) = frame {
             frame.write_payload(&mut payload);
         }
-        let mask = self.mask();
-        self.outbox.push_control(Opcode::Close, &payload, mask);
+        self.push_behind(Opcode::Close, &payload);
         self.closed = true;
         true
     }
@@ -156,7 +167,7 @@ impl Line {
 
     /// Gives the connection away; nothing more is read from it or written to it here.
     pub(super) fn take_stream(&mut self) -> Option<TcpStream> {
-        self.kept = Vec::new();
+        self.kept = Box::default();
         self.discard_output();
         self.stream.take()
     }

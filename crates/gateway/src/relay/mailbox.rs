@@ -1,10 +1,11 @@
 //! How others reach the task that owns a session.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use pulsegate_core::{CloseFrame, EndReason};
+use pulsegate_registry::Message;
 
 /// Asks a session to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,24 +14,163 @@ pub(crate) struct EndOrder {
     pub(crate) frame: CloseFrame,
 }
 
-/// A mailbox for the one order that a session takes: to end. The first one counts.
+/// Why a message is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The session is over.
+    Ended,
+    /// So many of its messages have no end yet that there is no room.
+    Full,
+}
+
+/// How much may be without an end, for one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// A mailbox for messages to the client, and for the order to end, of which the first one counts.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    order: OnceLock<EndOrder>,
+    /// Nothing for a session to which nobody ever wrote.
+    letters: Mutex<Option<Box<Letters>>>,
     waker: AtomicWaker,
 }
 
+#[derive(Debug, Default)]
+struct Letters {
+    end: Option<EndOrder>,
+    /// There was an order to end.
+    ending: bool,
+    messages: Vec<Message>,
+    /// Messages that have no end yet, and their bytes.
+    open: usize,
+    open_bytes: usize,
+    /// The task is gone.
+    closed: bool,
+}
+
+/// What a session's task finds in its mailbox.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Mail {
+    pub(super) end: Option<EndOrder>,
+    pub(super) messages: Vec<Message>,
+}
+
 impl Mailbox {
-    /// Leaves the order and wakes the session's task; returns whether it was the first.
+    /// Leaves the order to end and wakes the session's task; returns whether it was the first.
     pub(crate) fn end(&self, reason: EndReason, frame: CloseFrame) -> bool {
-        let first = self.order.set(EndOrder { reason, frame }).is_ok();
+        let mut lock = self.lock();
+        let letters = lock.get_or_insert_default();
+        let first = !std::mem::replace(&mut letters.ending, true);
+        if first {
+            letters.end = Some(EndOrder { reason, frame });
+        }
+        drop(lock);
         self.waker.wake();
         first
     }
 
+    /// Leaves a message and wakes the session's task.
+    ///
+    /// # Errors
+    /// The session can't take it; it gets no end.
+    pub(crate) fn send(&self, message: Message, room: Room) -> Result<(), Refusal> {
+        let mut lock = self.lock();
+        let letters = lock.get_or_insert_default();
+        if letters.closed {
+            return Err(Refusal::Ended);
+        }
+        let bytes = letters.open_bytes.saturating_add(message.payload.len());
+        if letters.open >= room.messages || (letters.open > 0 && bytes > room.bytes) {
+            return Err(Refusal::Full);
+        }
+        letters.open += 1;
+        letters.open_bytes = bytes;
+        letters.messages.push(message);
+        drop(lock);
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// A message of so many bytes has its end, which makes room for another.
+    pub(super) fn release(&self, bytes: usize) {
+        if let Some(letters) = &mut *self.lock() {
+            letters.open = letters.open.saturating_sub(1);
+            letters.open_bytes = letters.open_bytes.saturating_sub(bytes);
+        }
+    }
+
     /// Registers the task to be woken, then looks.
-    pub(super) fn poll(&self, waker: &Waker) -> Option<&EndOrder> {
+    pub(super) fn poll(&self, waker: &Waker) -> Option<Mail> {
         self.waker.register(waker);
-        self.order.get()
+        let mut lock = self.lock();
+        let letters = lock.as_mut()?;
+        let mail = Mail { end: letters.end.take(), messages: std::mem::take(&mut letters.messages) };
+        (mail != Mail::default()).then_some(mail)
+    }
+
+    /// Takes no more messages from now on; returns those that nobody has looked at.
+    pub(super) fn close(&self) -> Vec<Message> {
+        let mut lock = self.lock();
+        let letters = lock.get_or_insert_default();
+        letters.closed = true;
+        std::mem::take(&mut letters.messages)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Letters>>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use pulsegate_core::{IdSource, Level};
+
+    const ROOM: Room = Room { messages: 2, bytes: 10 };
+
+    #[allow(clippy::disallowed_methods, reason = "a time that nothing waits for")]
+    fn message(bytes: usize) -> Message {
+        Message {
+            id: IdSource::new(1, 1).next_message(),
+            text: true,
+            payload: Bytes::from(vec![b'x'; bytes]),
+            level: Level::Received,
+            expires_at: std::time::Instant::now(),
+        }
+    }
+
+    #[test]
+    fn room_is_for_what_has_no_end_yet() {
+        let mailbox = Mailbox::default();
+        // One that is larger than all the room is no worse than many small ones.
+        assert_eq!(mailbox.send(message(11), ROOM), Ok(()));
+        assert_eq!(mailbox.send(message(1), ROOM), Err(Refusal::Full));
+        assert_eq!(mailbox.poll(Waker::noop()).map(|mail| mail.messages.len()), Some(1));
+        assert_eq!(mailbox.poll(Waker::noop()), None);
+        mailbox.release(11);
+        assert_eq!(mailbox.send(message(5), ROOM), Ok(()));
+        assert_eq!(mailbox.send(message(5), ROOM), Ok(()));
+        assert_eq!(mailbox.send(message(0), ROOM), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn a_session_that_is_over_takes_nothing() {
+        let mailbox = Mailbox::default();
+        mailbox.send(message(1), ROOM).unwrap();
+        assert_eq!(mailbox.close().len(), 1);
+        assert_eq!(mailbox.send(message(1), ROOM), Err(Refusal::Ended));
+    }
+
+    #[test]
+    fn the_first_order_to_end_counts() {
+        let mailbox = Mailbox::default();
+        assert!(mailbox.end(EndReason::Kicked, CloseFrame::new(4001, "first")));
+        assert!(!mailbox.end(EndReason::Drained, CloseFrame::new(1012, "second")));
+        let end = mailbox.poll(Waker::noop()).and_then(|mail| mail.end);
+        assert_eq!(end.map(|order| order.frame.code), Some(4001));
     }
 }

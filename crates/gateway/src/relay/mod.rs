@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use pulsegate_core::{Leg, ReservedBits};
-use pulsegate_registry::{Permit, Session, SessionInfo, Tombstone};
+use pulsegate_core::{Leg, MessageId, Outcome, ReservedBits, Sent};
+use pulsegate_registry::{Entry, Permit, Session, SessionInfo, Tombstone};
 use tokio::net::TcpStream;
 
-pub(crate) use mailbox::Mailbox;
+pub(crate) use mailbox::{Mailbox, Refusal, Room};
 pub(crate) use vigil::VIGILS_MAX;
 
 use crate::feed::What;
@@ -94,9 +94,22 @@ fn close(driver: Driver) {
     let entry = Arc::clone(&driver.entry);
     let ending = driver.into_ending();
     let tombstone = shared.registry.close(&entry, ending, clock(), SystemTime::now());
+    // Whoever finds the session from here on finds its tombstone.
+    for message in entry.handle().close() {
+        settle(&shared, &entry, message.id, Outcome::Expired { sent: Sent::No, reached: None });
+    }
     shared.metrics.session_ended(tombstone.ending.reason, tombstone.duration);
     log(&tombstone);
     shared.feed.publish(What::SessionEnded { tombstone });
+}
+
+/// Gives a message its end, for all who may ask.
+fn settle(shared: &Shared, entry: &Entry<Mailbox>, id: MessageId, outcome: Outcome) {
+    let Some((record, elapsed)) = shared.messages.settle(id, outcome, clock()) else { return };
+    entry.handle().release(record.bytes);
+    shared.metrics.delivery.settled(outcome, elapsed);
+    let requested = record.level;
+    shared.feed.publish(What::MessageSettled { id, session: record.session, requested, outcome, elapsed });
 }
 
 /// One wide line per session (no query, no cookie, no payload).

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pulsegate_core::{Head, Opcode, write_control};
+use pulsegate_core::{Head, Opcode, write_control, write_message};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
@@ -25,6 +25,11 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Returns how many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() - self.written
     }
 
     /// Writes `bytes` behind what waits: at once if the socket takes them, else the rest is kept. The first
@@ -59,6 +64,11 @@ impl Outbox {
         }
         self.waiting.extend_from_slice(&bytes[taken..]);
         Ok(taken)
+    }
+
+    /// Keeps a message of our own behind what waits; written by the next flush.
+    pub(super) fn push_message(&mut self, text: bool, payload: &[u8]) {
+        write_message(&mut self.waiting, text, payload);
     }
 
     /// Keeps a control frame of our own behind what waits; written by the next flush.

@@ -23,6 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Running {
     pub(crate) data: SocketAddr,
     pub(crate) ops: SocketAddr,
+    pub(crate) control: SocketAddr,
     pub(crate) stop: CancellationToken,
     pub(crate) hurry: CancellationToken,
     task: JoinHandle<Result<(), ServeError>>,
@@ -41,9 +42,10 @@ impl Running {
         change(&mut config);
         let gateway = Gateway::bind(config).await.unwrap();
         let (data, ops) = (gateway.addresses().data, gateway.addresses().ops);
+        let control = gateway.addresses().control.parse().unwrap();
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         let task = tokio::spawn(gateway.run(stop.clone(), hurry.clone()));
-        Running { data, ops, stop, hurry, task }
+        Running { data, ops, control, stop, hurry, task }
     }
 
     /// Returns the sum over all series of one metric.

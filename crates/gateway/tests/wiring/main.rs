@@ -10,6 +10,7 @@
 mod edges;
 mod faults;
 mod kit;
+mod messages;
 mod passing;
 mod pressure;
 mod verdicts;

@@ -58,6 +58,10 @@ impl Flight {
         self.probe_waits = true;
     }
 
+    pub(super) fn is_probe_waiting(&self) -> bool {
+        self.probe_waits
+    }
+
     fn wait(&mut self, now: Instant, look_every: Duration) {
         if self.waiting_since.is_none() {
             self.waiting_since = Some(now);

@@ -40,8 +40,10 @@ pub enum Event {
 /// Whose pong it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pong {
-    /// Answers a probe of ours.
+    /// Answers a ping of ours.
     Ours {
+        /// Which.
+        id: ProbeId,
         /// Time since that probe, where it is still known.
         round_trip: Option<Duration>,
         /// It came later than the round-trip timeout.
@@ -178,7 +180,7 @@ impl Detector {
 
     /// Takes a pong; its bytes were told to [`handle_bytes`](Detector::handle_bytes) as well.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> Pong {
-        let Some(sent_at) = self.sent.find(payload) else { return Pong::Foreign };
+        let Some((id, sent_at)) = self.sent.find(payload) else { return Pong::Foreign };
         if self.sent.is_latest(payload) {
             self.handle_answer();
         }
@@ -189,7 +191,7 @@ impl Detector {
         if let Some(sample) = round_trip {
             self.round_trip.handle_sample(sample);
         }
-        Pong::Ours { round_trip, late }
+        Pong::Ours { id, round_trip, late }
     }
 
     /// Takes note that our kernel has given up the connection (`TCP_USER_TIMEOUT`, RFC 5482; or no route).
@@ -284,6 +286,11 @@ impl Detector {
         self.events.iter_mut().find_map(Option::take)
     }
 
+    /// Returns whether the peer is not read at the moment.
+    pub fn is_resting(&self) -> bool {
+        self.resting_since.is_some()
+    }
+
     /// Returns whether a probe stays unanswered for longer than the round trip explains.
     pub fn is_suspect(&self) -> bool {
         matches!(self.phase, Phase::Probing(Probing { suspected: true, .. }))
@@ -299,6 +306,16 @@ impl Detector {
     /// Returns when the last byte came.
     pub fn heard_at(&self) -> Instant {
         self.heard_at
+    }
+
+    /// Returns how many bytes the socket has taken.
+    pub fn written(&self) -> u64 {
+        self.flight.written
+    }
+
+    /// Returns how many of them the peer's kernel has.
+    pub fn delivered(&self, kernel: KernelView) -> u64 {
+        self.flight.delivered(kernel)
     }
 
     /// Returns the smoothed round trip, once known.

@@ -75,6 +75,17 @@ impl Detector {
         Some(self.sent.push(now))
     }
 
+    /// Returns a ping to write although nobody doubts that the peer is there, to learn what it has read; `None` while a
+    /// probe is out or waits, whose answer tells more. Put it where [`poll_probe`](Detector::poll_probe) may put one, with
+    /// `ahead` bytes before it that the socket has not taken, in a frame of `len` bytes.
+    pub fn poll_barrier(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
+        let quiet = matches!(self.phase, Phase::Quiet { .. }) && !self.flight.is_probe_waiting();
+        (quiet && self.resting_since.is_none()).then(|| {
+            self.flight.queue_probe(ahead, len);
+            self.sent.push(now)
+        })
+    }
+
     /// The socket took a probe: from here on an answer is possible.
     pub(super) fn handle_probe_written(&mut self, now: Instant) {
         self.sent.stamp_latest(now);

@@ -10,6 +10,11 @@ const REMEMBERED: usize = 4;
 pub struct ProbeId(u64);
 
 impl ProbeId {
+    /// Reads back what [`to_payload`](ProbeId::to_payload) made.
+    pub fn from_payload(payload: [u8; 8]) -> ProbeId {
+        ProbeId(u64::from_be_bytes(payload))
+    }
+
     /// Returns the payload of the ping, and of the pong that answers it.
     pub fn to_payload(self) -> [u8; 8] {
         self.0.to_be_bytes()
@@ -45,14 +50,16 @@ impl SentProbes {
 
     /// Returns `None` for a payload that is not ours, else when it was sent if that is still known and this
     /// is its first answer.
-    pub(super) fn find(&mut self, payload: &[u8]) -> Option<Option<Instant>> {
+    pub(super) fn find(&mut self, payload: &[u8]) -> Option<(ProbeId, Option<Instant>)> {
         let id = u64::from_be_bytes(payload.try_into().ok()?);
         let number = id.wrapping_sub(self.first);
         if number >= self.count {
             return None;
         }
         let remembered = self.count - number <= REMEMBERED as u64;
-        Some(if remembered { self.times[(number % REMEMBERED as u64) as usize].take() } else { None })
+        let sent_at =
+            if remembered { self.times[(number % REMEMBERED as u64) as usize].take() } else { None };
+        Some((ProbeId(id), sent_at))
     }
 
     /// Returns whether `payload` is that of the probe sent last.

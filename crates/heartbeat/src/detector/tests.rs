@@ -299,12 +299,16 @@ fn progress_of_the_write_resets_the_stall() {
 fn only_pongs_of_our_probes_are_ours() {
     let mut run = Run::new(BALANCED, 14);
     run.until(ms(5_000), &mut |_| None, &|_| None);
-    let payload = run.detector.sent.push(run.now).to_payload();
+    let id = run.detector.sent.push(run.now);
+    let payload = id.to_payload();
     assert_eq!(run.detector.handle_pong(b"unasked!", run.now), Pong::Foreign);
     assert_eq!(run.detector.handle_pong(b"", run.now), Pong::Foreign);
     let at = run.now + ms(30);
-    assert_eq!(run.detector.handle_pong(&payload, at), Pong::Ours { round_trip: Some(ms(30)), late: false });
-    assert_eq!(run.detector.handle_pong(&payload, at), Pong::Ours { round_trip: None, late: true });
+    assert_eq!(
+        run.detector.handle_pong(&payload, at),
+        Pong::Ours { id, round_trip: Some(ms(30)), late: false }
+    );
+    assert_eq!(run.detector.handle_pong(&payload, at), Pong::Ours { id, round_trip: None, late: true });
     assert_eq!(run.detector.round_trip(), Some(ms(30)));
 }
 

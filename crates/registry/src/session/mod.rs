@@ -1,6 +1,7 @@
 //! The lifecycle of one session.
 
 mod ending;
+mod messages;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use pulsegate_heartbeat::{
     Crowd, Detector, Doubt, Doubts, Event, KernelView, Limits, Look, Member, Pong, ProbeId, Verdict,
 };
 
+use crate::delivery::{Delivery, DeliveryNote, DeliveryRules};
 use ending::LegEnd;
 pub use ending::{CloseCodes, Ending, Order};
 
@@ -25,6 +27,8 @@ pub struct SessionLimits {
     pub app: Arc<Limits>,
     /// Longest time from the first sign of an end to the end.
     pub close_timeout: Duration,
+    /// How messages to the client are confirmed.
+    pub delivery: DeliveryRules,
     /// Codes of our own Close frames.
     pub codes: CloseCodes,
 }
@@ -42,6 +46,8 @@ pub enum Note {
     Spared(Leg, Doubts),
     /// A peer is gone, with the proof.
     Dead(Leg, Box<Verdict>),
+    /// What became of messages to the client.
+    Delivery(DeliveryNote),
 }
 
 /// One session: two detectors, and the way from the first sign of an end to the end.
@@ -56,6 +62,7 @@ pub struct Session {
     /// Per leg, this session's place among all of the process.
     members: [Member; 2],
     legs: [LegEnd; 2],
+    delivery: Delivery,
     /// Set from the first sign of an end on.
     closing: Option<Box<Closing>>,
     notes: VecDeque<Note>,
@@ -84,6 +91,7 @@ impl Session {
             detectors: [client, app],
             members: [crowds[0].join(), crowds[1].join()],
             legs: Default::default(),
+            delivery: Delivery::default(),
             closing: None,
             notes: VecDeque::new(),
         }
@@ -99,12 +107,19 @@ impl Session {
     pub fn handle_pong(&mut self, leg: Leg, payload: &[u8], now: Instant) -> Pong {
         let pong = self.detectors[leg.index()].handle_pong(payload, now);
         self.collect(leg, now);
+        if let (Leg::Client, Pong::Ours { id, .. }) = (leg, pong) {
+            self.note_pong(id);
+        }
         pong
     }
 
     /// Takes a valid Close frame of a peer. It is passed on unless an end of our own is under way.
     pub fn handle_close(&mut self, leg: Leg, frame: Option<CloseFrame>, now: Instant) {
-        self.legs[leg.index()].close_received = true;
+        let end = &mut self.legs[leg.index()];
+        end.close_received = true;
+        if leg == Leg::Client && end.close_sent {
+            self.note_closed();
+        }
         let other = &mut self.legs[leg.other().index()];
         if !other.close_sent && !other.is_done() {
             other.order(Order::Close(frame.clone()));
@@ -149,6 +164,7 @@ impl Session {
             Ending { reason: EndReason::Reset, leg: Some(leg), close: None, detail, verdict: None },
             now,
         );
+        self.note_leg_done();
     }
 
     /// Takes note that FIN went out to `leg`. With Close frames exchanged nothing more is expected of the
@@ -156,6 +172,7 @@ impl Session {
     pub fn handle_finished(&mut self, leg: Leg) {
         let end = &mut self.legs[leg.index()];
         end.done |= end.input_over || (end.close_sent && end.close_received);
+        self.note_leg_done();
     }
 
     /// Takes note that a peer broke RFC 6455 or a limit: it is closed with the violation's code, the other
@@ -243,10 +260,12 @@ impl Session {
                 self.collect(leg, now);
             }
         }
+        self.handle_delivery_timeout(kernel[Leg::Client.index()], now);
         if self.closing.as_ref().is_some_and(|closing| now >= closing.deadline) {
             for end in &mut self.legs {
                 end.done = true;
             }
+            self.note_leg_done();
         }
     }
 
@@ -258,7 +277,14 @@ impl Session {
     /// Returns the probe to write to `leg`, if one is due; call only where a control frame may go, with `ahead`
     /// bytes before it that the socket has not taken, in a frame of `len` bytes.
     pub fn poll_probe(&mut self, leg: Leg, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
-        if self.closing.is_some() { None } else { self.detectors[leg.index()].poll_probe(now, ahead, len) }
+        if self.closing.is_some() {
+            return None;
+        }
+        let id = self.detectors[leg.index()].poll_probe(now, ahead, len)?;
+        if leg == Leg::Client {
+            self.delivery.handle_probe(id, now);
+        }
+        Some(id)
     }
 
     /// Returns the next thing to do with the socket of `leg`.
@@ -280,7 +306,10 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.closing {
             Some(closing) => Some(closing.deadline),
-            None => self.detectors.iter().filter_map(Detector::poll_timeout).min(),
+            None => {
+                let detectors = self.detectors.iter().filter_map(Detector::poll_timeout);
+                detectors.chain(self.poll_delivery_timeout()).min()
+            }
         }
     }
 
@@ -330,6 +359,7 @@ impl Session {
             for member in &mut self.members {
                 member.set_missing(false);
             }
+            self.note_closing();
         }
     }
 
@@ -393,5 +423,6 @@ impl Session {
             },
             now,
         );
+        self.note_leg_done();
     }
 }

@@ -1,9 +1,13 @@
 //! The lifecycle, event by event.
 
 use super::*;
+use crate::delivery::Confirm;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+const DELIVERY: DeliveryRules =
+    DeliveryRules { confirm: Confirm::Received, interval: SECOND, answer_within: Duration::from_secs(5) };
 
 fn limits() -> Arc<SessionLimits> {
     let client = Limits {
@@ -15,7 +19,13 @@ fn limits() -> Arc<SessionLimits> {
     };
     let app = Limits { frozen_after: 30 * SECOND, write_stall_after: 30 * SECOND, ..client };
     let codes = CloseCodes { dead_client: 4408, dead_app: 1012, frozen_app: 1013 };
-    Arc::new(SessionLimits { client: client.into(), app: app.into(), close_timeout: 5 * SECOND, codes })
+    Arc::new(SessionLimits {
+        client: client.into(),
+        app: app.into(),
+        close_timeout: 5 * SECOND,
+        delivery: DELIVERY,
+        codes,
+    })
 }
 
 #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
@@ -272,7 +282,11 @@ fn a_mass_of_missing_clients_is_doubted_once_and_those_who_left_do_not_count() {
                         died.push(at - now);
                     }
                     Note::Suspected(leg) => assert_eq!(leg, Leg::Client),
-                    Note::Recovered(_) | Note::Withheld(..) | Note::Spared(..) | Note::Dead(..) => {
+                    Note::Recovered(_)
+                    | Note::Withheld(..)
+                    | Note::Spared(..)
+                    | Note::Dead(..)
+                    | Note::Delivery(_) => {
                         panic!("{note:?}")
                     }
                 }

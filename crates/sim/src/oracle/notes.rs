@@ -30,6 +30,8 @@ impl Oracle {
             | Note::Withheld(side, _)
             | Note::Spared(side, _)
             | Note::Dead(side, _) => *side,
+            // Nobody sends messages here that anybody follows.
+            Note::Delivery(_) => return,
         };
         if let Note::Dead(_, verdict) = note {
             self.check_verdict(seats, number, side, verdict, own, now);
@@ -63,6 +65,7 @@ fn take_note(truth: &mut Truth, note: &Note, watched: usize, own: &Own, now: Tim
         }
         Note::Dead(_, verdict) => (verdict.doubts.withheld() != truth.withheld_open)
             .then_some((Disorder, "the verdict does not settle what was withheld")),
+        Note::Delivery(_) => None,
     }
 }
 
@@ -90,5 +93,6 @@ fn name(note: &Note) -> String {
         Note::Withheld(_, doubt) => format!("withheld {}", doubt.as_str()),
         Note::Spared(..) => "spared".into(),
         Note::Dead(_, verdict) => format!("dead {}", verdict.cause),
+        Note::Delivery(_) => "delivery".into(),
     }
 }

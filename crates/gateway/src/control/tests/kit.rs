@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, SessionId};
+use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, Outcome, SessionId};
 use pulsegate_heartbeat::{Doubts, Evidence, KernelView, Verdict};
 use pulsegate_registry::{Ending, Entry, Mode, Permit, SessionInfo, Tombstone};
 use serde_json::Value as Json;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ControlAddr};
 use crate::control::{ControlListener, Secret, serve};
 use crate::feed::What;
+use crate::messages::Record;
 use crate::relay::Mailbox;
 use crate::shared::{Shared, clock};
 
@@ -134,6 +135,21 @@ impl Kit {
         Answer::of(self.send(method, path, headers).await).await
     }
 
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        Answer::of(send_body(stream, Method::POST, path, headers, Bytes::copy_from_slice(body)).await).await
+    }
+
+    /// The message that an answer tells of.
+    pub(crate) fn message(&self, told: &Answer) -> Arc<Record> {
+        self.shared.messages.find(told.json["id"].as_str().unwrap().parse().unwrap()).unwrap()
+    }
+
+    /// Gives it its end, as its session's task would.
+    pub(crate) fn settle(&self, told: &Answer, outcome: Outcome) {
+        self.shared.messages.settle(self.message(told).id, outcome, clock()).unwrap();
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, &[]).await
     }
@@ -176,6 +192,19 @@ pub(crate) async fn send<S>(
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    send_body(stream, method, path, headers, Bytes::new()).await
+}
+
+async fn send_body<S>(
+    stream: S,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Response<Incoming>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path);
@@ -185,7 +214,7 @@ where
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let request = request.body(Full::new(body)).unwrap();
     timeout(PATIENCE, sender.send_request(request)).await.expect("an answer").unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use http::header::{ALLOW, CONTENT_TYPE};
-use pulsegate_core::{Cause, Leg};
+use pulsegate_core::{Cause, Leg, Level, Outcome, Sent};
 use pulsegate_heartbeat::{Doubt, Evidence, Verdict};
 use serde_json::{Value as Json, json};
 
@@ -90,6 +90,7 @@ async fn every_answer_obeys_the_file() {
         }
     }
     // The stream has a test of its own; the cap on connections needs no answer of the router's.
+    seen.extend(every_answer_about_messages(&kit, bearer).await);
     let all = operations();
     let open: Vec<_> = all
         .iter()
@@ -101,6 +102,91 @@ async fn every_answer_obeys_the_file() {
     let stats = ("/v1/stats".to_owned(), "GET".to_owned(), 400);
     let events = ("/v1/events".to_owned(), "GET".to_owned(), 200);
     assert_eq!(open, [&config, &events, &stats], "answers of the file that nothing asked for");
+}
+
+/// Asks for each answer that there is about messages; a session without a task keeps them as they are.
+async fn every_answer_about_messages(
+    kit: &Kit,
+    bearer: (&str, &str),
+) -> BTreeSet<(&'static str, &'static str, u16)> {
+    const ONE: &str = "/v1/sessions/{id}/messages";
+    const MANY: &str = "/v1/messages";
+    const MESSAGE: &str = "/v1/messages/{id}";
+    let session = kit.open(&[]);
+    let gone = kit.open(&[]);
+    kit.end(&gone, cut());
+    let here = format!("/v1/sessions/{}/messages", session.id());
+    let there = format!("/v1/sessions/{}/messages", gone.id());
+    let nowhere = format!("/v1/sessions/{}/messages", "0".repeat(26));
+    let text = ("content-type", "text/plain");
+    let key = ("idempotency-key", "k");
+    let wait = ("prefer", "wait=10");
+    let large = vec![b'x'; 300_000];
+    let mut seen = BTreeSet::new();
+    let mut told = Vec::new();
+    for (path, at, headers, body, status) in [
+        (ONE, &here, vec![text], &b"one"[..], 202),
+        (ONE, &format!("{here}?x=y"), vec![text], b"", 400),
+        (ONE, &here, vec![text, ("pulsegate-ttl", "soon")], b"", 400),
+        (ONE, &here, vec![text], b"\xff", 400),
+        (ONE, &nowhere, vec![text], b"", 404),
+        (ONE, &there, vec![text], b"", 410),
+        (ONE, &here, vec![text], &large, 413),
+        (ONE, &here, vec![("content-type", "image/png")], b"", 415),
+        (ONE, &here, vec![text, ("pulsegate-level", "handled")], b"", 422),
+        (ONE, &here, vec![text, key], b"two", 202),
+        (ONE, &here, vec![text, key], b"three", 422),
+        (MANY, &"/v1/messages?all=true".to_owned(), vec![text], b"four", 202),
+        (MANY, &"/v1/messages".to_owned(), vec![text], b"", 400),
+        (MANY, &"/v1/messages?all=true".to_owned(), vec![text, key], b"", 400),
+        (MANY, &"/v1/messages?all=true".to_owned(), vec![text], &large, 413),
+        (MANY, &"/v1/messages?all=true".to_owned(), vec![("content-type", "image/png")], b"", 415),
+        (MANY, &"/v1/messages?all=true".to_owned(), vec![text, ("pulsegate-level", "handled")], b"", 422),
+    ] {
+        let answer = kit.post(at, &[&headers[..], &[bearer]].concat(), body).await;
+        assert_eq!(answer.status, status, "{at} {headers:?} {answer:?}");
+        answer_obeys(path, &Method::POST, &answer);
+        seen.insert((path, "POST", status));
+        told.push(answer);
+    }
+    // While one request waits another with its key has to come back; then the message has its end.
+    let headers = [text, key, wait, bearer];
+    let claimed = kit.message(&told[9]).take().unwrap();
+    let answer = kit.post(&here, &headers, b"two").await;
+    assert_eq!(answer.status, 409);
+    answer_obeys(ONE, &Method::POST, &answer);
+    drop(claimed);
+    let settle = async { kit.settle(&told[9], Outcome::Delivered(Level::Received)) };
+    let (answer, ()) = tokio::join!(kit.post(&here, &headers, b"two"), settle);
+    assert_eq!(answer.status, 200);
+    answer_obeys(ONE, &Method::POST, &answer);
+    let expired = [text, ("idempotency-key", "late"), bearer];
+    let late = kit.post(&here, &expired, b"late").await;
+    kit.settle(&late, Outcome::Expired { sent: Sent::Maybe, reached: Some(Level::Kernel) });
+    let answer = kit.post(&here, &expired, b"late").await;
+    assert_eq!(answer.status, 504, "{answer:?}");
+    answer_obeys(ONE, &Method::POST, &answer);
+    let full = loop {
+        let answer = kit.post(&here, &[text, bearer], &large[..250_000]).await;
+        if answer.status != 202 {
+            break answer;
+        }
+    };
+    assert_eq!(full.status, 429);
+    answer_obeys(ONE, &Method::POST, &full);
+    for (at, status) in [
+        (told[0].headers["location"].to_str().unwrap().to_owned(), 200),
+        (late.headers["location"].to_str().unwrap().to_owned(), 200),
+        (format!("/v1/messages/{}?x=y", "0".repeat(26)), 400),
+        (format!("/v1/messages/{}", "0".repeat(26)), 404),
+    ] {
+        let answer = kit.ask(Method::GET, &at, &[bearer]).await;
+        assert_eq!(answer.status, status, "{at}");
+        answer_obeys(MESSAGE, &Method::GET, &answer);
+        seen.insert((MESSAGE, "GET", status));
+    }
+    seen.extend([200, 409, 429, 504].map(|status| (ONE, "POST", status)));
+    seen
 }
 
 /// Path, method and status of every answer in the file.
@@ -124,6 +210,13 @@ async fn every_event_obeys_the_file() {
     kit.shared.feed.publish(What::SessionSuspect { id, leg: Leg::App });
     kit.shared.feed.publish(What::SessionRecovered { id, leg: Leg::App });
     kit.shared.feed.publish(What::SessionDead { id, leg: Leg::Client, verdict: Box::new(verdict()) });
+    kit.shared.feed.publish(What::MessageSettled {
+        id: kit.shared.registry.next_message(),
+        session: id,
+        requested: Level::Received,
+        outcome: Outcome::Delivered(Level::Received),
+        elapsed: Duration::from_millis(3),
+    });
     kit.end(&session, unreachable());
     let other = kit.open(&[]);
     kit.end(&other, cut());
@@ -204,8 +297,10 @@ async fn the_file_and_the_router_know_the_same_routes() {
     for (path, item) in promised {
         let mut methods: BTreeSet<_> =
             item.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
-        // HTTP asks for it wherever there is GET.
-        methods.insert("HEAD".into());
+        if methods.contains("GET") {
+            // HTTP asks for it there.
+            methods.insert("HEAD".into());
+        }
         let answer = kit.ask(Method::PATCH, &path.replace("{id}", "x"), &[]).await;
         assert_eq!(answer.problem(405), "method-not-allowed");
         let allow = answer.headers[ALLOW].to_str().unwrap();

@@ -106,7 +106,7 @@ impl Gateway {
 
     /// The value of one series, as a scrape shows it.
     fn metric(&self, series: &str) -> usize {
-        let text = self.shared.metrics.render(0, 0);
+        let text = self.shared.metrics.render(&Default::default());
         let value = text.lines().find_map(|line| line.strip_prefix(&format!("pulsegate_{series} ")));
         value.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
     }

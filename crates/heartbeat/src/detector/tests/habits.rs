@@ -51,12 +51,15 @@ fn one_pong_wins_back_the_name_of_a_peer_that_answers() {
 #[test]
 fn pongs_that_nobody_asked_for_are_life_and_change_nothing_else() {
     let mut run = Run::new(BALANCED, 42);
-    let probe = run.detector.sent.push(run.now).to_payload();
+    let id = run.detector.sent.push(run.now);
     for tick in 0..100_000 {
         let now = run.start + ms(tick);
         run.detector.handle_bytes(now);
-        let pong = run.detector.handle_pong(&probe, now);
-        assert_eq!(pong, Pong::Ours { round_trip: (tick == 0).then_some(Duration::ZERO), late: tick > 0 });
+        let pong = run.detector.handle_pong(&id.to_payload(), now);
+        assert_eq!(
+            pong,
+            Pong::Ours { id, round_trip: (tick == 0).then_some(Duration::ZERO), late: tick > 0 }
+        );
         run.detector.handle_timeout(now, Some(ALIVE), false);
         run.now = now;
     }

@@ -66,7 +66,7 @@ fn the_round_trip_counts_from_when_the_probe_has_left() {
     run.now += ms(40);
     run.detector.handle_bytes(run.now);
     let pong = run.detector.handle_pong(&probe.to_payload(), run.now);
-    assert_eq!(pong, Pong::Ours { round_trip: Some(ms(40)), late: false });
+    assert_eq!(pong, Pong::Ours { id: probe, round_trip: Some(ms(40)), late: false });
 }
 
 #[test]

@@ -1,0 +1,292 @@
+//! Messages that somebody sent over the control API, and what became of them: kept until the sender has asked, and
+//! for a while after their end.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use pulsegate_core::{Level, MessageId, Outcome, SessionId};
+use tokio::sync::watch;
+
+/// How many ended messages are remembered, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MessagesLimits {
+    pub(crate) outcomes_max: usize,
+    pub(crate) outcome_ttl: Duration,
+}
+
+/// All of them.
+pub(crate) struct Messages {
+    limits: MessagesLimits,
+    /// Tells one body from another where an idempotency key comes again.
+    hasher: RandomState,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    records: HashMap<MessageId, Arc<Record>>,
+    /// Messages by idempotency key, within a session.
+    keys: HashMap<(SessionId, Box<str>), MessageId>,
+    /// Those with an end, the oldest first.
+    ended: VecDeque<(Instant, MessageId)>,
+}
+
+/// One message.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) id: MessageId,
+    pub(crate) session: SessionId,
+    pub(crate) level: Level,
+    pub(crate) bytes: usize,
+    pub(crate) accepted_at: SystemTime,
+    pub(crate) accepted: Instant,
+    key: Option<Box<str>>,
+    /// What the request that made it said, for one that comes with the same key.
+    fingerprint: u64,
+    /// A request waits for it.
+    claimed: AtomicBool,
+    status: watch::Sender<Status>,
+}
+
+/// How far one is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Status {
+    /// It waits for a place in the stream, or for the socket.
+    Queued,
+    /// The socket took it.
+    Sent { at: SystemTime },
+    /// Its end.
+    Settled { outcome: Outcome, sent_at: Option<SystemTime>, at: SystemTime, elapsed: Duration },
+}
+
+/// What to do with a request that has an idempotency key.
+pub(crate) enum Claim {
+    /// There is no such message yet.
+    New,
+    /// It made this message before.
+    Known(Arc<Record>),
+    /// The key was used for something else.
+    Differs,
+    /// The first request with it has no answer yet.
+    Busy,
+}
+
+/// The right to answer for a message; another request with its key has to wait.
+pub(crate) struct Claimed(Arc<Record>);
+
+impl Messages {
+    pub(crate) fn new(limits: MessagesLimits) -> Messages {
+        Messages { limits, hasher: RandomState::new(), kept: Mutex::default() }
+    }
+
+    /// Returns a number that tells requests apart: the same for the same request.
+    pub(crate) fn fingerprint(&self, text: bool, level: Level, ttl: Duration, payload: &[u8]) -> u64 {
+        self.hasher.hash_one((text, level, ttl, payload))
+    }
+
+    /// Looks whether `key` was used before.
+    pub(crate) fn claim(&self, session: SessionId, key: &str, fingerprint: u64) -> Claim {
+        let kept = self.lock();
+        let known = kept.keys.get(&(session, key.into())).and_then(|id| kept.records.get(id));
+        match known {
+            None => Claim::New,
+            Some(record) if record.fingerprint != fingerprint => Claim::Differs,
+            Some(record) if record.claimed.load(Ordering::Acquire) => Claim::Busy,
+            Some(record) => Claim::Known(Arc::clone(record)),
+        }
+    }
+
+    /// Keeps a new message; `false` if its key was taken meanwhile.
+    pub(crate) fn keep(&self, record: &Arc<Record>) -> bool {
+        let mut kept = self.lock();
+        if let Some(key) = &record.key {
+            let place = (record.session, key.clone());
+            if kept.keys.contains_key(&place) {
+                return false;
+            }
+            kept.keys.insert(place, record.id);
+        }
+        kept.records.insert(record.id, Arc::clone(record));
+        true
+    }
+
+    /// Forgets a message that nobody took.
+    pub(crate) fn discard(&self, record: &Record) {
+        self.lock().remove(record.id);
+    }
+
+    pub(crate) fn find(&self, id: MessageId) -> Option<Arc<Record>> {
+        self.lock().records.get(&id).map(Arc::clone)
+    }
+
+    /// Takes note that the socket took it.
+    pub(crate) fn sent(&self, id: MessageId) {
+        if let Some(record) = self.find(id) {
+            record.status.send_replace(Status::Sent { at: SystemTime::now() });
+        }
+    }
+
+    /// Gives a message its end and returns it.
+    pub(crate) fn settle(
+        &self,
+        id: MessageId,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<(Arc<Record>, Duration)> {
+        let record = self.find(id)?;
+        let elapsed = now.saturating_duration_since(record.accepted);
+        record.status.send_modify(|status| {
+            let sent_at = match *status {
+                Status::Queued => None,
+                Status::Sent { at } => Some(at),
+                Status::Settled { sent_at, .. } => sent_at,
+            };
+            *status = Status::Settled { outcome, sent_at, at: SystemTime::now(), elapsed };
+        });
+        let mut kept = self.lock();
+        kept.ended.push_back((now, id));
+        kept.forget(&self.limits, now);
+        Some((record, elapsed))
+    }
+
+    /// Forgets those whose end is long ago; call it now and then.
+    pub(crate) fn forget(&self, now: Instant) {
+        self.lock().forget(&self.limits, now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn forget(&mut self, limits: &MessagesLimits, now: Instant) {
+        while let Some(&(ended, id)) = self.ended.front() {
+            let old = now.saturating_duration_since(ended) >= limits.outcome_ttl;
+            if !old && self.ended.len() <= limits.outcomes_max {
+                break;
+            }
+            self.ended.pop_front();
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: MessageId) {
+        if let Some(record) = self.records.remove(&id)
+            && let Some(key) = &record.key
+        {
+            self.keys.remove(&(record.session, key.clone()));
+        }
+    }
+}
+
+/// What a new message is made from.
+pub(crate) struct Draft {
+    pub(crate) id: MessageId,
+    pub(crate) session: SessionId,
+    pub(crate) level: Level,
+    pub(crate) bytes: usize,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) fingerprint: u64,
+}
+
+impl Record {
+    /// Makes one, with the right to answer for it.
+    pub(crate) fn claimed(draft: Draft, now: Instant) -> Claimed {
+        let Draft { id, session, level, bytes, key, fingerprint } = draft;
+        Claimed(Arc::new(Record {
+            id,
+            session,
+            level,
+            bytes,
+            accepted_at: SystemTime::now(),
+            accepted: now,
+            key,
+            fingerprint,
+            claimed: AtomicBool::new(true),
+            status: watch::Sender::new(Status::Queued),
+        }))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        *self.status.borrow()
+    }
+
+    /// Takes the right to answer for it; `None` while another request has it.
+    pub(crate) fn take(self: &Arc<Record>) -> Option<Claimed> {
+        (!self.claimed.swap(true, Ordering::AcqRel)).then(|| Claimed(Arc::clone(self)))
+    }
+}
+
+impl Claimed {
+    /// Waits for its end.
+    pub(crate) async fn settled(&self) {
+        let is_settled = |status: &Status| matches!(status, Status::Settled { .. });
+        // It ends with an error only if the record is gone, which this holds.
+        let _ = self.0.status.subscribe().wait_for(is_settled).await;
+    }
+
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.0
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.0.claimed.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulsegate_core::IdSource;
+
+    const LIMITS: MessagesLimits = MessagesLimits { outcomes_max: 2, outcome_ttl: Duration::from_secs(60) };
+
+    fn draft(ids: &IdSource, session: SessionId, key: Option<&str>) -> Draft {
+        Draft {
+            id: ids.next_message(),
+            session,
+            level: Level::Received,
+            bytes: 1,
+            key: key.map(Into::into),
+            fingerprint: 7,
+        }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
+    fn ends_are_remembered_for_a_while_and_keys_with_them() {
+        let (messages, ids, now) = (Messages::new(LIMITS), IdSource::new(1, 1), Instant::now());
+        let session = ids.next();
+        let records: Vec<_> = ["a", "b", "c"]
+            .map(|key| Arc::clone(Record::claimed(draft(&ids, session, Some(key)), now).record()))
+            .into_iter()
+            .inspect(|record| assert!(messages.keep(record)))
+            .collect();
+        assert!(!messages.keep(Record::claimed(draft(&ids, session, Some("a")), now).record()));
+        assert!(
+            matches!(messages.claim(session, "a", 7), Claim::Known(record) if record.id == records[0].id)
+        );
+        assert!(matches!(messages.claim(session, "a", 8), Claim::Differs));
+        assert!(matches!(messages.claim(ids.next(), "a", 7), Claim::New));
+        let claimed = records[0].take().unwrap();
+        assert!(records[0].take().is_none());
+        assert!(matches!(messages.claim(session, "a", 7), Claim::Busy));
+        drop(claimed);
+
+        for record in &records {
+            messages.settle(record.id, Outcome::Delivered(Level::Received), now).unwrap();
+        }
+        assert!(messages.find(records[0].id).is_none(), "only two are remembered");
+        assert!(matches!(messages.claim(session, "a", 7), Claim::New));
+        assert!(messages.find(records[1].id).is_some());
+        messages.forget(now + LIMITS.outcome_ttl);
+        assert!(messages.find(records[2].id).is_none());
+        assert!(messages.lock().keys.is_empty());
+    }
+}

@@ -1,0 +1,336 @@
+//! Messages on their way to the client: how far each has come, and what becomes of those whose sender waits.
+//!
+//! Frames stay in order, so all that is needed are counts. The client's kernel acknowledges bytes, and so the
+//! messages that end before them; the pong that answers a ping of ours says that the client's WebSocket stack has read
+//! all that came before that ping. A ping that is sent for this purpose is a *barrier*.
+
+mod marks;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use pulsegate_core::{Level, MessageId, Outcome, Sent};
+use pulsegate_heartbeat::ProbeId;
+
+use marks::{Counts, Marks};
+pub use words::{Confirm, DeliveryNote, DeliveryRules, Message, Progress};
+
+/// Our latest pings of which it is known what came before them; the detector knows no more either.
+const PINGS_MAX: usize = 4;
+
+/// Barriers in a row without an answer after which no more are sent.
+const MISSES_MAX: u8 = 2;
+
+/// The machine. It takes no memory but four words while everything is settled.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    counts: Counts,
+    open: Option<Box<Open>>,
+}
+
+/// What is not settled.
+#[derive(Debug, Default)]
+struct Open {
+    /// Messages that have no place in the stream yet.
+    waiting: VecDeque<Message>,
+    /// Messages in the stream whose sender waits.
+    tracked: VecDeque<Tracked>,
+    marks: Marks,
+    /// Pings without an answer, in the order in which they were sent.
+    pings: VecDeque<Ping>,
+    /// A barrier is to be sent as soon as it has a place.
+    barrier_due: bool,
+    /// Barriers in a row that stayed without an answer.
+    misses: u8,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    id: MessageId,
+    /// Messages passed on up to and with this one.
+    number: u64,
+    level: Level,
+    /// The socket took it, and that was told.
+    sent: bool,
+}
+
+#[derive(Debug)]
+struct Ping {
+    id: ProbeId,
+    /// Messages that came before it.
+    covers: u64,
+    at: Instant,
+    is_barrier: bool,
+}
+
+type Notes<'a> = &'a mut dyn FnMut(DeliveryNote);
+
+impl Delivery {
+    /// Takes note that `messages` of the app, with so many bytes, were passed on to the client's line.
+    pub(crate) fn handle_passed(&mut self, messages: u64, bytes: u64, rules: &DeliveryRules, now: Instant) {
+        if rules.confirm == Confirm::Off && self.open.is_none() {
+            self.counts.passed += messages;
+        } else if messages > 0 {
+            let counted = if rules.confirm == Confirm::Off { 0 } else { messages };
+            self.open().marks.push(messages, counted, bytes, now);
+        }
+    }
+
+    fn open(&mut self) -> &mut Open {
+        let counts = self.counts;
+        self.open.get_or_insert_with(|| Box::new(Open { marks: Marks::new(counts), ..Open::default() }))
+    }
+
+    /// Takes a message; it is told of until its outcome.
+    pub(crate) fn send(&mut self, message: Message) {
+        self.open().waiting.push_back(message);
+    }
+
+    /// Returns whether a message waits for a place between two of the app's.
+    pub(crate) fn is_message_waiting(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.waiting.is_empty())
+    }
+
+    /// Returns the next message to write, if one waits; call only between two messages of the app, and write it behind
+    /// everything that was passed on.
+    pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Message> {
+        let open = self.open.as_mut()?;
+        let message = open.waiting.pop_front()?;
+        open.marks.push(1, 0, message.payload.len() as u64, now);
+        let number = open.marks.counts().passed;
+        open.tracked.push_back(Tracked { id: message.id, number, level: message.level, sent: false });
+        Some(message)
+    }
+
+    /// Takes note that the socket has taken everything that was passed on: `position` bytes since the start.
+    pub(crate) fn handle_taken(&mut self, position: u64, notes: Notes<'_>) {
+        let Some(open) = &mut self.open else { return };
+        open.marks.handle_taken(position);
+        for tracked in open.tracked.iter_mut().filter(|tracked| !tracked.sent) {
+            tracked.sent = true;
+            notes(DeliveryNote::Sent(tracked.id));
+        }
+    }
+
+    /// Takes note that the client's kernel has so many bytes.
+    pub(crate) fn handle_acked(
+        &mut self,
+        position: u64,
+        rules: &DeliveryRules,
+        can_answer: bool,
+        notes: Notes<'_>,
+    ) {
+        if let Some(open) = &mut self.open {
+            open.marks.handle_acked(position);
+            self.settle(rules, can_answer, notes);
+        }
+    }
+
+    /// Takes note of a probe that went out behind what the socket has taken.
+    pub(crate) fn handle_probe(&mut self, id: ProbeId, now: Instant) {
+        if let Some(open) = &mut self.open {
+            let covers = open.marks.counts().taken;
+            open.marks.close();
+            open.note_ping(Ping { id, covers, at: now, is_barrier: false });
+        }
+    }
+
+    /// Returns whether a barrier is to be written, behind everything that was passed on and between two messages.
+    /// `can_answer`: the client is not known to answer no pings.
+    pub(crate) fn wants_barrier(&self, can_answer: bool) -> bool {
+        let Some(open) = &self.open else { return false };
+        let Counts { passed, received, .. } = open.marks.counts();
+        let asked = open.barrier_due || open.tracked.iter().any(|tracked| tracked.number > received);
+        asked && open.can_ask(can_answer) && received < passed
+    }
+
+    /// Takes note that a barrier goes out behind everything that was passed on.
+    pub(crate) fn handle_barrier(&mut self, id: ProbeId, now: Instant) {
+        if let Some(open) = &mut self.open {
+            open.barrier_due = false;
+            let covers = open.marks.counts().passed;
+            open.marks.close();
+            open.note_ping(Ping { id, covers, at: now, is_barrier: true });
+        }
+    }
+
+    /// Takes the answer to one of our pings.
+    pub(crate) fn handle_pong(&mut self, id: ProbeId, rules: &DeliveryRules, notes: Notes<'_>) {
+        let Some(open) = &mut self.open else { return };
+        let Some(place) = open.pings.iter().position(|ping| ping.id == id) else { return };
+        let covers = open.pings[place].covers;
+        // A peer may answer the latest ping alone (RFC 6455 section 5.5.3), so those before it are answered, too.
+        open.pings.drain(..=place);
+        open.misses = 0;
+        open.marks.handle_received(covers);
+        let Counts { passed, received, .. } = open.marks.counts();
+        open.barrier_due &= received < passed;
+        self.settle(rules, true, notes);
+    }
+
+    /// Takes note that the client answered our Close frame, and so has read all that came before it (RFC 6455 section
+    /// 5.5.1).
+    pub(crate) fn handle_closed(&mut self, rules: &DeliveryRules, notes: Notes<'_>) {
+        if let Some(open) = &mut self.open {
+            open.marks.handle_received(open.marks.counts().passed);
+            self.settle(rules, true, notes);
+        }
+    }
+
+    /// Nothing new can be sent any more: what has no place yet never leaves.
+    pub(crate) fn handle_closing(&mut self, notes: Notes<'_>) {
+        if let Some(open) = &mut self.open {
+            for message in open.waiting.drain(..) {
+                notes(DeliveryNote::Settled(message.id, NEVER_SENT));
+            }
+        }
+    }
+
+    /// The client is gone: everything has its end.
+    pub(crate) fn handle_end(&mut self, rules: &DeliveryRules, can_answer: bool, notes: Notes<'_>) {
+        self.handle_closing(notes);
+        self.settle(rules, can_answer, notes);
+        let Some(mut open) = self.open.take() else { return };
+        self.counts = open.marks.counts();
+        for tracked in open.tracked.drain(..) {
+            notes(DeliveryNote::Settled(tracked.id, open.marks.lost(tracked.number)));
+        }
+        let lost = open.marks.drain();
+        if lost > 0 {
+            notes(DeliveryNote::Lost(lost));
+        }
+    }
+
+    /// Does what is due at `now`. `is_read`: we read what the client sends, and so its answers.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        rules: &DeliveryRules,
+        can_answer: bool,
+        is_read: bool,
+        now: Instant,
+        notes: Notes<'_>,
+    ) {
+        let Some(open) = &mut self.open else { return };
+        open.waiting.retain(|message| {
+            let expired = now >= message.expires_at;
+            if expired {
+                notes(DeliveryNote::Settled(message.id, NEVER_SENT));
+            }
+            !expired
+        });
+        if open.barrier_at(rules, can_answer).is_some_and(|at| now >= at) {
+            open.barrier_due = true;
+        }
+        if let Some(place) =
+            open.pings.iter().position(|ping| ping.is_barrier && now >= ping.at + rules.answer_within)
+        {
+            if is_read {
+                open.handle_miss(place, notes);
+            } else {
+                // An answer that we do not read is none that is missing.
+                open.pings[place].at = now;
+            }
+        }
+        self.settle(rules, can_answer, notes);
+    }
+
+    /// Returns when [`handle_timeout`](Delivery::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self, rules: &DeliveryRules, can_answer: bool) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        let expiry = open.waiting.iter().map(|message| message.expires_at).min();
+        let miss = open.pings.iter().find(|ping| ping.is_barrier).map(|ping| ping.at + rules.answer_within);
+        [expiry, miss, open.barrier_at(rules, can_answer)].into_iter().flatten().min()
+    }
+
+    /// Returns how far the messages have come.
+    pub(crate) fn progress(&self) -> Progress {
+        match &self.open {
+            None => self.counts.into(),
+            Some(open) => {
+                let progress = open.marks.progress();
+                let waiting = open.waiting.iter().map(|message| message.payload.len() as u64);
+                Progress {
+                    open_messages: progress.open_messages + open.waiting.len() as u64,
+                    open_bytes: progress.open_bytes + waiting.sum::<u64>(),
+                    ..progress
+                }
+            }
+        }
+    }
+
+    /// Tells what has come far enough, and forgets it.
+    fn settle(&mut self, rules: &DeliveryRules, can_answer: bool, notes: Notes<'_>) {
+        let Some(open) = &mut self.open else { return };
+        let answers = open.can_ever_answer(can_answer);
+        let Open { tracked, marks, .. } = &mut **open;
+        tracked.retain(|tracked| {
+            let outcome = marks.outcome(tracked.number, tracked.level, answers);
+            if let Some(outcome) = outcome {
+                notes(DeliveryNote::Settled(tracked.id, outcome));
+            }
+            outcome.is_none()
+        });
+        let enough = match rules.confirm {
+            Confirm::Received if answers => Level::Received,
+            Confirm::Received | Confirm::Kernel | Confirm::Off => Level::Kernel,
+        };
+        while let Some((level, messages)) = open.marks.pop(enough) {
+            if messages > 0 {
+                notes(DeliveryNote::Confirmed(level, messages));
+            }
+        }
+        if open.is_over() {
+            self.counts = open.marks.counts();
+            self.open = None;
+        }
+    }
+}
+
+const NEVER_SENT: Outcome = Outcome::Expired { sent: Sent::No, reached: None };
+
+impl Open {
+    /// When the messages of the app are to have a barrier; `None` if there is one, or none is wanted.
+    fn barrier_at(&self, rules: &DeliveryRules, can_answer: bool) -> Option<Instant> {
+        let wanted = rules.confirm == Confirm::Received && !self.barrier_due && self.can_ask(can_answer);
+        self.marks.oldest().filter(|_| wanted).map(|since| since + rules.interval)
+    }
+
+    /// One barrier at a time: some stacks answer no second ping before the first, others cut the connection.
+    fn can_ask(&self, can_answer: bool) -> bool {
+        self.can_ever_answer(can_answer) && !self.pings.iter().any(|ping| ping.is_barrier)
+    }
+
+    fn can_ever_answer(&self, can_answer: bool) -> bool {
+        can_answer && self.misses < MISSES_MAX
+    }
+
+    fn note_ping(&mut self, ping: Ping) {
+        if self.pings.len() == PINGS_MAX {
+            // A barrier stays until it is answered or given up.
+            let place = self.pings.iter().position(|ping| !ping.is_barrier);
+            self.pings.remove(place.unwrap_or(0));
+        }
+        self.pings.push_back(ping);
+    }
+
+    /// A barrier has no answer: whoever waits for it gets to know how far the message has come.
+    fn handle_miss(&mut self, place: usize, notes: Notes<'_>) {
+        let Some(missed) = self.pings.remove(place) else { return };
+        self.misses = self.misses.saturating_add(1);
+        let Open { tracked, marks, .. } = self;
+        tracked.retain(|tracked| {
+            let over = tracked.number <= missed.covers;
+            if over {
+                notes(DeliveryNote::Settled(tracked.id, marks.lost(tracked.number)));
+            }
+            !over
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.tracked.is_empty() && self.marks.is_empty()
+    }
+}
