@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import socket
 import subprocess
+import sys
+from pathlib import Path
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
@@ -59,5 +62,30 @@ def test_what_the_app_pushes_is_confirmed_without_a_change_to_anybody(gateway):
                     return delivery["received"] == 100 and delivery["unacked_messages"] == 0
 
                 await asyncio.to_thread(eventually, confirmed, "all are confirmed")
+
+    run(scenario())
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_the_example_is_told_which_of_its_messages_arrived(gateway, process):
+    example = Path(__file__).parents[2] / "examples" / "receipts.py"
+    port = _free_port()
+    running = gateway(f"http://127.0.0.1:{port}")
+    command = ["env", f"PULSEGATE_API=http://{running.control}", sys.executable, str(example), str(port)]
+    app = process("receipts.py", command)
+    eventually(lambda: any("listening" in line for line in app.lines), "the example listens")
+
+    async def scenario():
+        async with connect(running.url()) as client:
+            assert "Pulsegate-Receipts" not in client.response.headers, "that was meant for the gateway"
+            for number in range(1, 11):
+                assert await client.recv() == f"message {number}"
+            everything = "10 of 10 sent are received"
+            await asyncio.to_thread(eventually, lambda: everything in app.lines, everything)
 
     run(scenario())

@@ -35,6 +35,11 @@ pub(crate) enum What {
         leg: Leg,
         verdict: Box<Verdict>,
     },
+    SessionConfirmed {
+        id: SessionId,
+        level: Level,
+        messages: u64,
+    },
     SessionEnded {
         tombstone: Arc<Tombstone>,
     },

@@ -65,6 +65,8 @@ pub struct SessionInfo {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// How the client speaks.
     pub mode: Mode,
+    /// The app wants to be told which of its messages have arrived.
+    pub receipts: bool,
 }
 
 /// Live figures of one leg. One driver writes, so plain stores are enough.

@@ -245,6 +245,7 @@ mod tests {
             request_id: "r".into(),
             labels: [("room".into(), room.into())].into(),
             mode: Mode::Plain,
+            receipts: false,
         }
     }
 

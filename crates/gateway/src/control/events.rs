@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use axum::response::sse;
-use pulsegate_core::{Cause, Leg, SessionId};
+use pulsegate_core::{Cause, Leg, Level, SessionId};
 use pulsegate_heartbeat::Verdict;
 use pulsegate_registry::Event;
 use serde::Serialize;
@@ -16,11 +16,12 @@ use crate::feed::{Notice, What};
 pub(super) const GAP: &str = "gap";
 
 /// Every event that a reader can ask for by name.
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 9] = [
     "session.opened",
     "session.suspect",
     "session.recovered",
     "session.dead",
+    "session.confirmed",
     "session.ended",
     "message.settled",
     "drain.started",
@@ -43,6 +44,7 @@ enum More<'a> {
     Opened(InfoView<'a>),
     Leg { leg: Leg },
     Dead { leg: Leg, cause: Cause, verdict: VerdictView<'a> },
+    Confirmed { level: Level, messages: u64 },
     Ended(Box<TombstoneView<'a>>),
     Settled(SettledView),
     Started { sessions: usize },
@@ -64,6 +66,7 @@ pub(super) fn name(what: &What) -> &'static str {
         What::SessionSuspect { .. } => "session.suspect",
         What::SessionRecovered { .. } => "session.recovered",
         What::SessionDead { .. } => "session.dead",
+        What::SessionConfirmed { .. } => "session.confirmed",
         What::SessionEnded { .. } => "session.ended",
         What::MessageSettled { .. } => "message.settled",
         What::DrainStarted { .. } => "drain.started",
@@ -77,7 +80,8 @@ pub(super) fn session(what: &What) -> Option<SessionId> {
         What::SessionOpened { id, .. }
         | What::SessionSuspect { id, .. }
         | What::SessionRecovered { id, .. }
-        | What::SessionDead { id, .. } => Some(*id),
+        | What::SessionDead { id, .. }
+        | What::SessionConfirmed { id, .. } => Some(*id),
         What::SessionEnded { tombstone } => Some(tombstone.id),
         What::MessageSettled { session, .. } => Some(*session),
         What::DrainStarted { .. } | What::DrainFinished { .. } => None,
@@ -106,6 +110,9 @@ pub(super) fn event(boot: u64, event: &Event<Notice>) -> sse::Event {
             cause: verdict.cause,
             verdict: VerdictView { text: verdict.to_string(), verdict },
         },
+        What::SessionConfirmed { level, messages, .. } => {
+            More::Confirmed { level: *level, messages: *messages }
+        }
         What::SessionEnded { tombstone } => More::Ended(Box::new(tombstone.as_ref().into())),
         What::MessageSettled { id, requested, outcome, elapsed, .. } => {
             More::Settled(SettledView::new(*id, *requested, *outcome, *elapsed))

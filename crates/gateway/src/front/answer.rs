@@ -15,6 +15,9 @@ use super::handshake::{has_token, only, tokens};
 /// RFC 6455 section 1.3.
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// By which an app asks for receipts.
+const RECEIPTS: HeaderName = HeaderName::from_static("pulsegate-receipts");
+
 /// What is wrong with an app's 101.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerError {
@@ -39,6 +42,8 @@ pub(crate) struct Agreement {
     pub(crate) subprotocol: Option<Box<str>>,
     /// The reserved bits that the extensions may use.
     pub(crate) reserved_bits: ReservedBits,
+    /// The app wants to be told which of its messages arrive.
+    pub(crate) receipts: bool,
 }
 
 /// Checks an app's 101 against the request that it answers.
@@ -56,7 +61,9 @@ pub(crate) fn check(request: &HeaderMap, answer: &HeaderMap) -> Result<Agreement
     }
     let subprotocol = check_subprotocol(request, answer)?;
     let reserved_bits = check_extensions(request, answer)?;
-    Ok(Agreement { subprotocol, reserved_bits })
+    // A boolean of RFC 9651.
+    let receipts = only(answer, &RECEIPTS).is_some_and(|value| value == "?1");
+    Ok(Agreement { subprotocol, reserved_bits, receipts })
 }
 
 /// Computes the `Sec-WebSocket-Accept` for a key.

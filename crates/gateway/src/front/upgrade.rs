@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::answer::{self, Agreement, AnswerError};
 use super::handshake::only;
+use super::headers::{has_prefix, remove_where};
 use super::labels::clean;
 use super::passthrough::client_answer;
 use super::place::Place;
@@ -114,6 +115,7 @@ impl Asking {
             labels: front.labels.read(&self.head),
             request_id,
             mode: Mode::Plain,
+            receipts: agreement.receipts,
         };
         let (shared, relay) = (Arc::clone(&front.shared), Arc::clone(&front.relay));
         let (permit, place, on_client) = (self.permit, self.place, self.on_client);
@@ -208,6 +210,8 @@ fn into_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
 fn switching(mut head: response::Parts) -> Response<AnswerBody> {
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(TRANSFER_ENCODING);
+    // What the app says there it says to us.
+    remove_where(&mut head.headers, |name| has_prefix(name, "pulsegate-"));
     Response::from_parts(head, Empty::new().map_err(|never| match never {}).boxed_unsync())
 }
 

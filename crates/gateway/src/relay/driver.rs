@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pulsegate_core::{Cause, Leg, Opcode, SessionId, Violation};
+use pulsegate_core::{Cause, Leg, Level, Opcode, SessionId, Violation};
 use pulsegate_heartbeat::{KernelView, Look};
 use pulsegate_registry::{DeliveryNote, Ending, Entry, Note, Order, Session};
 use tokio::io::AsyncWrite;
@@ -35,6 +35,8 @@ pub(super) struct Driver {
     pub(super) session: Session,
     pub(super) lines: [Line; 2],
     alarm: Alarm,
+    /// Messages of the app that it was told have arrived.
+    receipted: u64,
     /// The client connection's place; last, so that it is free only when the socket is closed.
     place: Place,
 }
@@ -49,7 +51,7 @@ impl Driver {
         now: Instant,
     ) -> Driver {
         let alarm = Alarm::new(shared.started, session.poll_timeout().unwrap_or(now));
-        Driver { shared, entry, session, lines, alarm, place }
+        Driver { shared, entry, session, lines, alarm, receipted: 0, place }
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -309,10 +311,22 @@ impl Driver {
     fn tell_delivery(&mut self, note: DeliveryNote) {
         let metrics = &self.shared.metrics.delivery;
         match note {
-            DeliveryNote::Confirmed(level, messages) => metrics.confirmed(level, messages),
+            DeliveryNote::Confirmed(level, messages) => {
+                metrics.confirmed(level, messages);
+                self.give_receipt(level, messages);
+            }
             DeliveryNote::Lost(messages) => metrics.lost(messages),
             DeliveryNote::Sent(id) => self.shared.messages.sent(id),
             DeliveryNote::Settled(id, outcome) => super::settle(&self.shared, &self.entry, id, outcome),
+        }
+    }
+
+    /// Tells the app, if it wants to know, that so many more of its messages have come so far.
+    fn give_receipt(&mut self, level: Level, messages: u64) {
+        if self.entry.info().receipts {
+            self.receipted += messages;
+            let (id, messages) = (self.id(), self.receipted);
+            self.shared.feed.publish(What::SessionConfirmed { id, level, messages });
         }
     }
 

@@ -277,15 +277,25 @@ impl Delivery {
             Confirm::Received if answers => Level::Received,
             Confirm::Received | Confirm::Kernel | Confirm::Off => Level::Kernel,
         };
+        // One note for all of a level.
+        let mut told: Option<(Level, u64)> = None;
         while let Some((level, messages)) = open.marks.pop(enough) {
-            if messages > 0 {
-                notes(DeliveryNote::Confirmed(level, messages));
+            match &mut told {
+                Some((same, count)) if *same == level => *count += messages,
+                _ => tell_confirmed(told.replace((level, messages)), notes),
             }
         }
+        tell_confirmed(told, notes);
         if open.is_over() {
             self.counts = open.marks.counts();
             self.open = None;
         }
+    }
+}
+
+fn tell_confirmed(told: Option<(Level, u64)>, notes: Notes<'_>) {
+    if let Some((level, messages)) = told.filter(|(_, messages)| *messages > 0) {
+        notes(DeliveryNote::Confirmed(level, messages));
     }
 }
 

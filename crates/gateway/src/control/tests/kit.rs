@@ -234,6 +234,7 @@ pub(crate) fn info(labels: &[(&str, &str)]) -> SessionInfo {
         request_id: "r-1".into(),
         labels: labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         mode: Mode::Plain,
+        receipts: false,
     }
 }
 

@@ -210,6 +210,7 @@ async fn every_event_obeys_the_file() {
     kit.shared.feed.publish(What::SessionSuspect { id, leg: Leg::App });
     kit.shared.feed.publish(What::SessionRecovered { id, leg: Leg::App });
     kit.shared.feed.publish(What::SessionDead { id, leg: Leg::Client, verdict: Box::new(verdict()) });
+    kit.shared.feed.publish(What::SessionConfirmed { id, level: Level::Kernel, messages: 7 });
     kit.shared.feed.publish(What::MessageSettled {
         id: kit.shared.registry.next_message(),
         session: id,
