@@ -98,7 +98,8 @@ impl Delivery {
     /// everything that was passed on.
     pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Message> {
         let open = self.open.as_mut()?;
-        let message = open.waiting.pop_front()?;
+        // One whose time is over has its end by the timer.
+        let message = open.waiting.pop_front_if(|message| now < message.expires_at)?;
         open.marks.push(1, 0, message.payload.len() as u64, now);
         let number = open.marks.counts().passed;
         open.tracked.push_back(Tracked { id: message.id, number, level: message.level, sent: false });
@@ -169,15 +170,6 @@ impl Delivery {
         let Counts { passed, received, .. } = open.marks.counts();
         open.barrier_due &= received < passed;
         self.settle(rules, true, notes);
-    }
-
-    /// Takes note that the client answered our Close frame, and so has read all that came before it (RFC 6455 section
-    /// 5.5.1).
-    pub(crate) fn handle_closed(&mut self, rules: &DeliveryRules, notes: Notes<'_>) {
-        if let Some(open) = &mut self.open {
-            open.marks.handle_received(open.marks.counts().passed);
-            self.settle(rules, true, notes);
-        }
     }
 
     /// Nothing new can be sent any more: what has no place yet never leaves.
@@ -328,11 +320,14 @@ impl Open {
 
     /// A barrier has no answer: whoever waits for it gets to know how far the message has come.
     fn handle_miss(&mut self, place: usize, notes: Notes<'_>) {
-        let Some(missed) = self.pings.remove(place) else { return };
+        let missed = &mut self.pings[place];
+        // An answer that comes all the same still tells what was read.
+        missed.is_barrier = false;
+        let covers = missed.covers;
         self.misses = self.misses.saturating_add(1);
         let Open { tracked, marks, .. } = self;
         tracked.retain(|tracked| {
-            let over = tracked.number <= missed.covers;
+            let over = tracked.number <= covers;
             if over {
                 notes(DeliveryNote::Settled(tracked.id, marks.lost(tracked.number)));
             }

@@ -63,12 +63,6 @@ impl Session {
         self.follow(|delivery, notes| delivery.handle_pong(id, &rules, notes));
     }
 
-    /// The client's answer to our Close frame is as good as a pong.
-    pub(super) fn note_closed(&mut self) {
-        let rules = self.limits.delivery;
-        self.follow(|delivery, notes| delivery.handle_closed(&rules, notes));
-    }
-
     pub(super) fn note_closing(&mut self) {
         self.follow(|delivery, notes| delivery.handle_closing(notes));
     }

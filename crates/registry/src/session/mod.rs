@@ -115,11 +115,7 @@ impl Session {
 
     /// Takes a valid Close frame of a peer. It is passed on unless an end of our own is under way.
     pub fn handle_close(&mut self, leg: Leg, frame: Option<CloseFrame>, now: Instant) {
-        let end = &mut self.legs[leg.index()];
-        end.close_received = true;
-        if leg == Leg::Client && end.close_sent {
-            self.note_closed();
-        }
+        self.legs[leg.index()].close_received = true;
         let other = &mut self.legs[leg.other().index()];
         if !other.close_sent && !other.is_done() {
             other.order(Order::Close(frame.clone()));
