@@ -228,11 +228,8 @@ impl World {
             Move::Arrive { but } => self.arrived = self.arrived.max(self.taken.saturating_sub(but)),
             Move::Read(frames) => self.read(frames),
             Move::Probe => {
-                // Only behind what the socket has taken.
-                if self.taken == self.written {
-                    let id = self.ping();
-                    self.delivery.handle_probe(id, self.now);
-                }
+                let id = self.overtaking_ping();
+                self.delivery.handle_probe(id, self.now);
             }
             Move::Wait { ms } => self.now += Duration::from_millis(ms),
         }
@@ -246,11 +243,29 @@ impl World {
         id
     }
 
+    /// A ping that goes ahead of what the socket has not taken.
+    fn overtaking_ping(&mut self) -> ProbeId {
+        self.pings += 1;
+        let id = ProbeId::from_payload(self.pings.to_be_bytes());
+        let place = self.line.iter().position(|(_, end)| *end > self.taken).unwrap_or(self.line.len());
+        for (_, end) in self.line.iter_mut().skip(place) {
+            *end += 10;
+        }
+        for end in self.ends.values_mut().filter(|end| **end > self.taken) {
+            *end += 10;
+        }
+        self.line.insert(place, (Frame::Ping(id), self.taken + 10));
+        self.written += 10;
+        id
+    }
+
     /// What a driver does on each turn.
     fn serve(&mut self) {
         self.tell(|delivery, rules, can_answer, now, notes| {
             delivery.handle_timeout(rules, can_answer, true, now, notes);
         });
+        let due = self.delivery.poll_timeout(&self.rules, self.can_answer);
+        assert!(due.is_none_or(|at| at > self.now), "what is due has been done");
         if !self.place {
             return;
         }
@@ -362,4 +377,46 @@ proptest! {
         world.check_all_settled();
         prop_assert!(world.delivery.open.is_none());
     }
+}
+
+fn barriers(world: &World) -> Vec<ProbeId> {
+    let line = world.line.iter();
+    line.filter_map(|(frame, _)| if let Frame::Ping(id) = frame { Some(*id) } else { None }).collect()
+}
+
+/// RFC 6455 section 5.5.3: who has many pings to answer may answer the latest alone.
+#[test]
+fn the_answer_to_a_later_ping_is_one_to_the_barrier() {
+    let mut world = World::new(Answers::Never, Confirm::Received);
+    world.step(Move::Send { level: Level::Received, ttl_ms: 1000 });
+    world.step(Move::Take);
+    world.step(Move::Probe);
+    world.step(Move::Send { level: Level::Received, ttl_ms: 1000 });
+    let [_, probe] = barriers(&world)[..] else { panic!("one barrier and one probe") };
+    world.step(Move::Arrive { but: 0 });
+    (world.read, world.barrier) = (1, None);
+    world.tell(|delivery, rules, _, _, notes| delivery.handle_pong(probe, rules, notes));
+    world.step(Move::Wait { ms: 0 });
+    assert_eq!(barriers(&world).len(), 3, "the second message has its own barrier at once");
+}
+
+#[test]
+fn a_message_whose_time_is_over_gets_no_place() {
+    let mut world = World::new(Answers::All, Confirm::Received);
+    world.step(Move::Place(false));
+    world.step(Move::Send { level: Level::Received, ttl_ms: 10 });
+    assert_eq!(world.delivery.poll_message(world.now + SECOND), None);
+}
+
+#[test]
+fn the_oldest_message_is_not_forgotten_among_many() {
+    let mut world = World::new(Answers::Never, Confirm::Kernel);
+    let start = world.now;
+    for _ in 0..40 {
+        world.step(Move::App(1));
+        world.step(Move::Take);
+        world.step(Move::Wait { ms: 300 });
+    }
+    let progress = world.delivery.progress();
+    assert_eq!((progress.open_since, progress.open_messages, progress.open_bytes), (Some(start), 40, 400));
 }
