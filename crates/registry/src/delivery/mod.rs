@@ -213,9 +213,6 @@ impl Delivery {
             }
             !expired
         });
-        if open.barrier_at(rules, can_answer).is_some_and(|at| now >= at) {
-            open.barrier_due = true;
-        }
         if let Some(place) =
             open.pings.iter().position(|ping| ping.is_barrier && now >= ping.at + rules.answer_within)
         {
@@ -225,6 +222,9 @@ impl Delivery {
                 // An answer that we do not read is none that is missing.
                 open.pings[place].at = now;
             }
+        }
+        if open.barrier_at(rules, can_answer).is_some_and(|at| now >= at) {
+            open.barrier_due = true;
         }
         self.settle(rules, can_answer, notes);
     }
