@@ -60,7 +60,7 @@ impl MessageView {
             requested: record.level,
             sent,
             bytes: record.bytes,
-            attempts: u32::from(sent_at.is_some()),
+            attempts: u32::from(name == "sent" || sent == Some(Sent::Maybe) || name == "delivered"),
             accepted_at: rfc3339(record.accepted_at),
             sent_at: sent_at.map(rfc3339),
             settled_at: settled.map(|(at, _)| rfc3339(at)),

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
-use pulsegate_core::{MessageId, Outcome, Sent};
+use pulsegate_core::{MessageId, Outcome, Sent, SessionId};
 use pulsegate_registry::{Entry, Filter, Lookup, Message};
 use serde_json::json;
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ use super::Api;
 use super::message_headers::{Wishes, read_kind};
 use super::message_view::MessageView;
 use super::query::{Params, invalid};
-use super::sessions::{ended, find, state, unknown};
+use super::sessions::{ended, find, session_id, state, unknown};
 use crate::messages::{Claim, Claimed, Draft, Record, Status};
 use crate::problem::Problem;
 use crate::relay::{Mailbox, Refusal, Room};
@@ -43,9 +43,14 @@ pub(super) async fn send(State(api): State<Arc<Api>>, id: Id, request: Request) 
     Params::of(request.uri())?.finish()?;
     let shared = &api.shared;
     let wishes = Wishes::of(request.headers(), &shared.config.delivery)?;
-    let entry = find(&api, id)?;
     let content = read(shared, request).await?;
-    let claimed = accept(shared, &entry, &wishes, &content)?;
+    let claimed = match claim(shared, session_id(&id), &wishes, &content)? {
+        Some(claimed) => claimed,
+        None => {
+            let entry = find(&api, id)?;
+            accept(shared, &entry, &wishes, &content)?
+        }
+    };
     if let Some(wait) = wishes.wait {
         // Whether it is settled or not is told either way.
         let _ = timeout(wait, claimed.settled()).await;
@@ -124,28 +129,32 @@ async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     })
 }
 
-/// Accepts a message, or finds the one that the same request made before.
+/// Finds the message that the same request made before, also if its session is over.
+fn claim(
+    shared: &Shared,
+    session: Option<SessionId>,
+    wishes: &Wishes,
+    content: &Content,
+) -> Result<Option<Claimed>, Problem> {
+    let (Some(key), Some(session)) = (&wishes.key, session) else { return Ok(None) };
+    match shared.messages.claim(session, key, fingerprint(shared, wishes, content)) {
+        Claim::New => Ok(None),
+        Claim::Known(record) => record.take().map(Some).ok_or_else(busy),
+        Claim::Busy => Err(busy()),
+        Claim::Differs => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "The idempotency key was used for another message",
+        )),
+    }
+}
+
 fn accept(
     shared: &Shared,
     entry: &Entry<Mailbox>,
     wishes: &Wishes,
     content: &Content,
 ) -> Result<Claimed, Problem> {
-    if let Some(key) = &wishes.key {
-        let fingerprint = fingerprint(shared, wishes, content);
-        match shared.messages.claim(entry.id(), key, fingerprint) {
-            Claim::New => {}
-            Claim::Known(record) => return record.take().ok_or_else(busy),
-            Claim::Busy => return Err(busy()),
-            Claim::Differs => {
-                return Err(Problem::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "idempotency-key-reused",
-                    "The idempotency key was used for another message",
-                ));
-            }
-        }
-    }
     let posted = post(shared, entry, wishes, content).map_err(|refusal| refused(shared, entry, refusal))?;
     posted.ok_or_else(busy)
 }
@@ -177,7 +186,7 @@ fn post(
         level: wishes.level,
         bytes: content.payload.len(),
         key: wishes.key.clone(),
-        fingerprint: fingerprint(shared, wishes, content),
+        fingerprint: wishes.key.as_ref().map_or(0, |_| fingerprint(shared, wishes, content)),
     };
     let message = Message {
         id: draft.id,

@@ -74,8 +74,12 @@ pub(super) async fn kick(State(api): State<Arc<Api>>, id: Id, uri: Uri) -> Resul
     Ok(StatusCode::NO_CONTENT)
 }
 
+pub(super) fn session_id(id: &Id) -> Option<SessionId> {
+    id.as_ref().ok()?.0.parse().ok()
+}
+
 pub(super) fn find(api: &Api, id: Id) -> Result<Arc<Entry<Mailbox>>, Problem> {
-    let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok()).ok_or_else(unknown)?;
+    let id = session_id(&id).ok_or_else(unknown)?;
     match api.shared.registry.find(id) {
         Lookup::Live(entry) => Ok(entry),
         Lookup::Ended(tombstone) => Err(ended(&tombstone)),

@@ -156,7 +156,7 @@ impl Driver {
         }
         line.blocked = blocked;
         if leg == Leg::Client && !blocked {
-            self.session.handle_taken();
+            self.session.handle_taken(now);
         }
     }
 
@@ -245,7 +245,7 @@ impl Driver {
 
     /// Writes a ping behind all that was passed on to the client, if one is wanted and no message is under way;
     /// returns whether there was one.
-    fn ask_what_is_read(&mut self, now: Instant) -> bool {
+    pub(super) fn ask_what_is_read(&mut self, now: Instant) -> bool {
         let place = self.message_place();
         let line = &mut self.lines[Leg::Client.index()];
         let Some(ahead) = place else { return false };

@@ -101,9 +101,10 @@ impl Driver {
         while self.session.is_forwarding(leg) || self.session.is_awaiting_close(leg) {
             // A control frame of ours that waits for a place would else find none in an endless stream.
             let to = leg.other();
-            let message_waits = leg == Leg::App && self.session.is_message_waiting();
+            let ours_waits =
+                leg == Leg::App && (self.session.is_message_waiting() || self.session.is_barrier_waiting());
             let stop_between_frames =
-                self.lines[to.index()].pong_due.is_some() || self.session.is_probe_due(to) || message_waits;
+                self.lines[to.index()].pong_due.is_some() || self.session.is_probe_due(to) || ours_waits;
             let frame_left = self.lines[leg.index()].reader.frame_left();
             match self.lines[leg.index()].reader.next(&input[at..], stop_between_frames) {
                 Ok(Step::Data { len, payload_bytes, messages }) => {
@@ -113,8 +114,9 @@ impl Driver {
                         self.follow(u64::from(messages), payload_bytes, now);
                     }
                     self.pass_on(leg, &input[at..at + len], frame_left, cx, now);
-                    if message_waits {
+                    if ours_waits {
                         self.place_messages(now);
+                        self.ask_what_is_read(now);
                     }
                     at += len;
                 }

@@ -159,8 +159,13 @@ async fn the_same_key_sends_one_message() {
     assert_eq!(first.0, 200);
     assert_eq!(first, second);
     assert_eq!(send(&gateway, headers, "twice").await.0, 422);
+    let id = first.1["session"].as_str().unwrap().to_owned();
     drop(app);
     assert_eq!(reading.await.unwrap(), [b"once"]);
+    while !sessions(&gateway).await.is_empty() {}
+    // Who did not get the answer asks again, and must not think that nothing was sent.
+    let head = format!("POST /v1/sessions/{id}/messages HTTP/1.1\r\nContent-Type: text/plain{headers}");
+    assert_eq!(ask(&gateway, &head, b"once").await, first);
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use super::Progress;
 /// Messages that are passed on within this time have a mark in common.
 const SPAN: Duration = Duration::from_millis(250);
 
-/// Beyond it the two oldest marks become one: what they stand for is confirmed later then, never sooner.
+/// Beyond it the newest mark takes in whatever comes: that is confirmed later then, never sooner, and those before it
+/// are not held up.
 const MARKS_MAX: usize = 8;
 
 /// How many messages have come so far, from the start of the session; each is at most the one before it.
@@ -18,8 +19,6 @@ const MARKS_MAX: usize = 8;
 pub(super) struct Counts {
     /// Passed on to the line.
     pub(super) passed: u64,
-    /// The socket took them.
-    pub(super) taken: u64,
     /// The peer's kernel has them.
     pub(super) kernel: u64,
     /// The peer's WebSocket stack has read them.
@@ -29,8 +28,8 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     counts: Counts,
-    /// Followed no further.
-    settled: u64,
+    /// As many as the socket is known to have taken.
+    taken: u64,
     marks: VecDeque<Mark>,
     /// The next message begins a mark.
     closed: bool,
@@ -54,13 +53,14 @@ struct Mark {
 impl Marks {
     /// Starts behind messages that are settled.
     pub(super) fn new(counts: Counts) -> Marks {
-        Marks { counts, settled: counts.passed, ..Marks::default() }
+        Marks { counts, taken: counts.kernel, ..Marks::default() }
     }
 
     pub(super) fn push(&mut self, messages: u64, counted: u64, bytes: u64, now: Instant) {
         self.counts.passed += messages;
         let last = self.counts.passed;
-        match self.marks.back_mut().filter(|mark| !self.closed && now < mark.since + SPAN) {
+        let full = self.marks.len() >= MARKS_MAX;
+        match self.marks.back_mut().filter(|mark| full || (!self.closed && now < mark.since + SPAN)) {
             Some(mark) => {
                 mark.last = last;
                 mark.counted += counted;
@@ -72,13 +72,6 @@ impl Marks {
                 self.closed = false;
             }
         }
-        if self.marks.len() > MARKS_MAX
-            && let (Some(oldest), Some(next)) = (self.marks.pop_front(), self.marks.front_mut())
-        {
-            next.since = oldest.since;
-            next.counted += oldest.counted;
-            next.bytes += oldest.bytes;
-        }
     }
 
     /// What is passed on from now on is not confirmed with what was before.
@@ -87,7 +80,7 @@ impl Marks {
     }
 
     pub(super) fn handle_taken(&mut self, position: u64) {
-        self.counts.taken = self.counts.passed;
+        self.taken = self.counts.passed;
         for mark in self.marks.iter_mut().rev().take_while(|mark| mark.position.is_none()) {
             mark.position = Some(position);
         }
@@ -110,9 +103,7 @@ impl Marks {
     /// many messages are counted with it.
     pub(super) fn pop(&mut self, enough: Level) -> Option<(Level, u64)> {
         let level = self.reached(self.marks.front()?.last).filter(|level| *level >= enough)?;
-        let mark = self.marks.pop_front()?;
-        self.settled = mark.last;
-        Some((level, mark.counted))
+        self.marks.pop_front().map(|mark| (level, mark.counted))
     }
 
     /// Takes all marks off and returns how many messages were counted with them.
@@ -148,6 +139,10 @@ impl Marks {
         self.counts
     }
 
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.marks.front().map(|mark| mark.since)
     }
@@ -158,7 +153,7 @@ impl Marks {
 
     pub(super) fn progress(&self) -> Progress {
         Progress {
-            open_messages: self.counts.passed - self.settled,
+            open_messages: self.marks.iter().map(|mark| mark.counted).sum(),
             open_bytes: self.marks.iter().map(|mark| mark.bytes).sum(),
             open_since: self.oldest(),
             ..self.counts.into()

@@ -24,11 +24,13 @@ const PINGS_MAX: usize = 4;
 /// Barriers in a row without an answer after which no more are sent.
 const MISSES_MAX: u8 = 2;
 
-/// The machine. It takes no memory but four words while everything is settled.
+/// The machine. It takes no memory but five words while everything is settled.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     counts: Counts,
     open: Option<Box<Open>>,
+    /// Barriers in a row that stayed without an answer.
+    misses: u8,
 }
 
 /// What is not settled.
@@ -43,8 +45,8 @@ struct Open {
     pings: VecDeque<Ping>,
     /// A barrier is to be sent as soon as it has a place.
     barrier_due: bool,
-    /// Barriers in a row that stayed without an answer.
-    misses: u8,
+    /// Bytes that the client's kernel had at the last look, where it tells.
+    acked: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,8 @@ struct Ping {
     id: ProbeId,
     /// Messages that came before it.
     covers: u64,
-    at: Instant,
+    /// When the socket had taken it, and how many bytes it had taken then: from there on an answer is possible.
+    out: Option<(Instant, u64)>,
     is_barrier: bool,
 }
 
@@ -74,7 +77,7 @@ impl Delivery {
         if rules.confirm == Confirm::Off && self.open.is_none() {
             self.counts.passed += messages;
         } else if messages > 0 {
-            let counted = if rules.confirm == Confirm::Off { 0 } else { messages };
+            let (counted, bytes) = if rules.confirm == Confirm::Off { (0, 0) } else { (messages, bytes) };
             self.open().marks.push(messages, counted, bytes, now);
         }
     }
@@ -107,9 +110,12 @@ impl Delivery {
     }
 
     /// Takes note that the socket has taken everything that was passed on: `position` bytes since the start.
-    pub(crate) fn handle_taken(&mut self, position: u64, notes: Notes<'_>) {
+    pub(crate) fn handle_taken(&mut self, position: u64, now: Instant, notes: Notes<'_>) {
         let Some(open) = &mut self.open else { return };
         open.marks.handle_taken(position);
+        for ping in &mut open.pings {
+            ping.out.get_or_insert((now, position));
+        }
         for tracked in open.tracked.iter_mut().filter(|tracked| !tracked.sent) {
             tracked.sent = true;
             notes(DeliveryNote::Sent(tracked.id));
@@ -126,16 +132,17 @@ impl Delivery {
     ) {
         if let Some(open) = &mut self.open {
             open.marks.handle_acked(position);
+            open.acked = Some(position);
             self.settle(rules, can_answer, notes);
         }
     }
 
     /// Takes note of a probe that went out behind what the socket has taken.
-    pub(crate) fn handle_probe(&mut self, id: ProbeId, now: Instant) {
+    pub(crate) fn handle_probe(&mut self, id: ProbeId) {
         if let Some(open) = &mut self.open {
-            let covers = open.marks.counts().taken;
+            let covers = open.marks.taken();
             open.marks.close();
-            open.note_ping(Ping { id, covers, at: now, is_barrier: false });
+            open.note_ping(Ping { id, covers, out: None, is_barrier: false });
         }
     }
 
@@ -143,33 +150,46 @@ impl Delivery {
     /// `can_answer`: the client is not known to answer no pings.
     pub(crate) fn wants_barrier(&self, can_answer: bool) -> bool {
         let Some(open) = &self.open else { return false };
+        let can_answer = self.can_ever_answer(can_answer);
         let Counts { passed, received, .. } = open.marks.counts();
         let asked = open.barrier_due || open.tracked.iter().any(|tracked| tracked.number > received);
         asked && open.can_ask(can_answer) && received < passed
     }
 
     /// Takes note that a barrier goes out behind everything that was passed on.
-    pub(crate) fn handle_barrier(&mut self, id: ProbeId, now: Instant) {
+    pub(crate) fn handle_barrier(&mut self, id: ProbeId) {
         if let Some(open) = &mut self.open {
             open.barrier_due = false;
             let covers = open.marks.counts().passed;
             open.marks.close();
-            open.note_ping(Ping { id, covers, at: now, is_barrier: true });
+            open.note_ping(Ping { id, covers, out: None, is_barrier: true });
         }
     }
 
     /// Takes the answer to one of our pings.
     pub(crate) fn handle_pong(&mut self, id: ProbeId, rules: &DeliveryRules, notes: Notes<'_>) {
+        self.misses = 0;
         let Some(open) = &mut self.open else { return };
         let Some(place) = open.pings.iter().position(|ping| ping.id == id) else { return };
         let covers = open.pings[place].covers;
-        // A peer may answer the latest ping alone (RFC 6455 section 5.5.3), so those before it are answered, too.
-        open.pings.drain(..=place);
-        open.misses = 0;
+        // A peer may answer the latest ping alone (RFC 6455 section 5.5.3), so those before it are answered, too; but a
+        // barrier that was made before may stand behind a probe that overtook it.
+        let mut number = 0;
+        open.pings.retain(|ping| {
+            number += 1;
+            number > place + 1 || ping.covers > covers
+        });
         open.marks.handle_received(covers);
         let Counts { passed, received, .. } = open.marks.counts();
         open.barrier_due &= received < passed;
         self.settle(rules, true, notes);
+    }
+
+    /// Takes note that we read the client again: an answer has its time from here.
+    pub(crate) fn handle_resume(&mut self, now: Instant) {
+        for ping in self.open.iter_mut().flat_map(|open| &mut open.pings) {
+            ping.out = ping.out.map(|(_, position)| (now, position));
+        }
     }
 
     /// Nothing new can be sent any more: what has no place yet never leaves.
@@ -213,17 +233,18 @@ impl Delivery {
             }
             !expired
         });
-        if let Some(place) =
-            open.pings.iter().position(|ping| ping.is_barrier && now >= ping.at + rules.answer_within)
-        {
-            if is_read {
+        if let Some(place) = open.missed(rules, now) {
+            let arrived = open.pings[place].out.zip(open.acked).is_none_or(|((_, end), acked)| acked >= end);
+            if is_read && arrived {
+                self.misses = self.misses.saturating_add(1);
                 open.handle_miss(place, notes);
             } else {
-                // An answer that we do not read is none that is missing.
-                open.pings[place].at = now;
+                // Nobody can have answered what is still on its way, and an answer that we do not read is not missing.
+                open.pings[place].out = open.pings[place].out.map(|(_, end)| (now, end));
             }
         }
-        if open.barrier_at(rules, can_answer).is_some_and(|at| now >= at) {
+        let can_ever_answer = can_answer && self.misses < MISSES_MAX;
+        if open.barrier_at(rules, can_ever_answer).is_some_and(|at| now >= at) {
             open.barrier_due = true;
         }
         self.settle(rules, can_answer, notes);
@@ -233,8 +254,8 @@ impl Delivery {
     pub(crate) fn poll_timeout(&self, rules: &DeliveryRules, can_answer: bool) -> Option<Instant> {
         let open = self.open.as_ref()?;
         let expiry = open.waiting.iter().map(|message| message.expires_at).min();
-        let miss = open.pings.iter().find(|ping| ping.is_barrier).map(|ping| ping.at + rules.answer_within);
-        [expiry, miss, open.barrier_at(rules, can_answer)].into_iter().flatten().min()
+        let barrier = open.barrier_at(rules, self.can_ever_answer(can_answer));
+        [expiry, open.miss_at(rules), barrier].into_iter().flatten().min()
     }
 
     /// Returns how far the messages have come.
@@ -245,7 +266,7 @@ impl Delivery {
                 let progress = open.marks.progress();
                 let waiting = open.waiting.iter().map(|message| message.payload.len() as u64);
                 Progress {
-                    open_messages: progress.open_messages + open.waiting.len() as u64,
+                    open_messages: progress.open_messages + (open.tracked.len() + open.waiting.len()) as u64,
                     open_bytes: progress.open_bytes + waiting.sum::<u64>(),
                     ..progress
                 }
@@ -253,10 +274,14 @@ impl Delivery {
         }
     }
 
+    fn can_ever_answer(&self, can_answer: bool) -> bool {
+        can_answer && self.misses < MISSES_MAX
+    }
+
     /// Tells what has come far enough, and forgets it.
     fn settle(&mut self, rules: &DeliveryRules, can_answer: bool, notes: Notes<'_>) {
         let Some(open) = &mut self.open else { return };
-        let answers = open.can_ever_answer(can_answer);
+        let answers = can_answer && self.misses < MISSES_MAX;
         let Open { tracked, marks, .. } = &mut **open;
         tracked.retain(|tracked| {
             let outcome = marks.outcome(tracked.number, tracked.level, answers);
@@ -294,6 +319,17 @@ fn tell_confirmed(told: Option<(Level, u64)>, notes: Notes<'_>) {
 const NEVER_SENT: Outcome = Outcome::Expired { sent: Sent::No, reached: None };
 
 impl Open {
+    /// When the barrier that is out is given up.
+    fn miss_at(&self, rules: &DeliveryRules) -> Option<Instant> {
+        let (out, _) = self.pings.iter().find(|ping| ping.is_barrier)?.out?;
+        Some(out + rules.answer_within)
+    }
+
+    fn missed(&self, rules: &DeliveryRules, now: Instant) -> Option<usize> {
+        self.miss_at(rules).filter(|at| now >= *at)?;
+        self.pings.iter().position(|ping| ping.is_barrier)
+    }
+
     /// When the messages of the app are to have a barrier; `None` if there is one, or none is wanted.
     fn barrier_at(&self, rules: &DeliveryRules, can_answer: bool) -> Option<Instant> {
         let wanted = rules.confirm == Confirm::Received && !self.barrier_due && self.can_ask(can_answer);
@@ -302,11 +338,11 @@ impl Open {
 
     /// One barrier at a time: some stacks answer no second ping before the first, others cut the connection.
     fn can_ask(&self, can_answer: bool) -> bool {
-        self.can_ever_answer(can_answer) && !self.pings.iter().any(|ping| ping.is_barrier)
+        can_answer && !self.has_barrier()
     }
 
-    fn can_ever_answer(&self, can_answer: bool) -> bool {
-        can_answer && self.misses < MISSES_MAX
+    fn has_barrier(&self) -> bool {
+        self.pings.iter().any(|ping| ping.is_barrier)
     }
 
     fn note_ping(&mut self, ping: Ping) {
@@ -324,7 +360,6 @@ impl Open {
         // An answer that comes all the same still tells what was read.
         missed.is_barrier = false;
         let covers = missed.covers;
-        self.misses = self.misses.saturating_add(1);
         let Open { tracked, marks, .. } = self;
         tracked.retain(|tracked| {
             let over = tracked.number <= covers;
@@ -336,6 +371,7 @@ impl Open {
     }
 
     fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.tracked.is_empty() && self.marks.is_empty()
+        // A barrier that is out is not forgotten, or there would be another.
+        self.waiting.is_empty() && self.tracked.is_empty() && self.marks.is_empty() && !self.has_barrier()
     }
 }

@@ -217,7 +217,7 @@ impl World {
             Move::Take => {
                 self.taken = self.written;
                 let position = self.taken;
-                self.tell(|delivery, _, _, _, notes| delivery.handle_taken(position, notes));
+                self.tell(|delivery, _, _, now, notes| delivery.handle_taken(position, now, notes));
             }
             Move::Look => {
                 let arrived = self.arrived;
@@ -229,7 +229,7 @@ impl World {
             Move::Read(frames) => self.read(frames),
             Move::Probe => {
                 let id = self.overtaking_ping();
-                self.delivery.handle_probe(id, self.now);
+                self.delivery.handle_probe(id);
             }
             Move::Wait { ms } => self.now += Duration::from_millis(ms),
         }
@@ -280,7 +280,7 @@ impl World {
             assert!(over, "two barriers are out");
             let id = self.ping();
             self.barrier = Some((id, self.now));
-            self.delivery.handle_barrier(id, self.now);
+            self.delivery.handle_barrier(id);
             assert!(!self.delivery.wants_barrier(self.can_answer));
         }
     }
@@ -419,4 +419,60 @@ fn the_oldest_message_is_not_forgotten_among_many() {
     }
     let progress = world.delivery.progress();
     assert_eq!((progress.open_since, progress.open_messages, progress.open_bytes), (Some(start), 40, 400));
+}
+
+/// A line with so long a round trip that marks become one before the first is confirmed.
+#[test]
+fn a_steady_stream_is_confirmed_however_long_the_way_is() {
+    let mut world = World::new(Answers::All, Confirm::Received);
+    let mut open_max = Duration::ZERO;
+    let mut arrivals = VecDeque::new();
+    for _ in 0..1200 {
+        world.step(Move::App(1));
+        world.step(Move::Take);
+        world.step(Move::Wait { ms: 50 });
+        arrivals.push_back((world.now + 3 * SECOND, world.taken));
+        while arrivals.front().is_some_and(|(at, _)| *at <= world.now) {
+            world.arrived = arrivals.pop_front().map_or(0, |(_, place)| place);
+        }
+        world.step(Move::Look);
+        world.step(Move::Read(100));
+        let since = world.delivery.progress().open_since;
+        open_max = open_max.max(since.map_or(Duration::ZERO, |since| world.now - since));
+    }
+    assert!(open_max < 10 * SECOND && world.confirmed > 900, "{open_max:?}, {} confirmed", world.confirmed);
+}
+
+/// The ping stands behind what a slow line takes its time for.
+#[test]
+fn a_barrier_has_its_time_from_when_it_has_left_and_arrived() {
+    let mut world = World::new(Answers::All, Confirm::Received);
+    world.step(Move::Send { level: Level::Received, ttl_ms: 1000 });
+    for _ in 0..20 {
+        world.step(Move::Wait { ms: 1000 });
+    }
+    world.step(Move::Take);
+    world.arrived = 1;
+    for _ in 0..20 {
+        world.step(Move::Look);
+        world.step(Move::Wait { ms: 1000 });
+    }
+    assert_eq!((world.pings, world.outcomes.len()), (1, 0));
+    world.step(Move::Arrive { but: 0 });
+    world.step(Move::Read(9));
+    assert_eq!(world.outcomes.values().next(), Some(&Outcome::Delivered(Level::Received)));
+}
+
+#[test]
+fn who_never_answers_is_asked_twice_and_no_more() {
+    for (confirm, level) in [(Confirm::Received, Level::Received), (Confirm::Kernel, Level::Kernel)] {
+        let mut world = World::new(Answers::Never, confirm);
+        for _ in 0..50 {
+            world.step(Move::Send { level, ttl_ms: 1000 });
+            for step in [Move::Take, Move::Arrive { but: 0 }, Move::Look, Move::Wait { ms: 1000 }] {
+                world.step(step);
+            }
+        }
+        assert_eq!(world.pings, 2, "{confirm:?}");
+    }
 }

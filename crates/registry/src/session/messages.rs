@@ -37,19 +37,24 @@ impl Session {
     }
 
     /// Takes note that the client's socket has taken everything that was passed on.
-    pub fn handle_taken(&mut self) {
+    pub fn handle_taken(&mut self, now: Instant) {
         let position = self.detectors[Leg::Client.index()].written();
-        self.follow(|delivery, notes| delivery.handle_taken(position, notes));
+        self.follow(|delivery, notes| delivery.handle_taken(position, now, notes));
+    }
+
+    /// Returns whether a ping waits for a place between two messages.
+    pub fn is_barrier_waiting(&self) -> bool {
+        self.closing.is_none() && self.delivery.wants_barrier(self.can_answer())
     }
 
     /// Returns the ping to write to the client that will tell what it has read, if one is wanted; call it only where no
     /// message is under way, with `ahead` bytes before it that the socket has not taken, in a frame of `len` bytes.
     pub fn poll_barrier(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
-        if self.closing.is_some() || !self.delivery.wants_barrier(self.can_answer()) {
+        if !self.is_barrier_waiting() {
             return None;
         }
         let id = self.detectors[Leg::Client.index()].poll_barrier(now, ahead, len)?;
-        self.delivery.handle_barrier(id, now);
+        self.delivery.handle_barrier(id);
         Some(id)
     }
 

@@ -210,10 +210,13 @@ impl Session {
     /// Takes note whether we read `leg`: while we don't (back-pressure) its silence is no evidence.
     pub fn handle_reading(&mut self, leg: Leg, reading: bool, now: Instant) {
         let detector = &mut self.detectors[leg.index()];
-        if reading {
-            detector.handle_resume(now)
-        } else {
-            detector.handle_rest(now)
+        match (reading, leg) {
+            (true, Leg::Client) => {
+                detector.handle_resume(now);
+                self.delivery.handle_resume(now);
+            }
+            (true, Leg::App) => detector.handle_resume(now),
+            (false, _) => detector.handle_rest(now),
         }
         self.collect(leg, now);
     }
@@ -278,7 +281,7 @@ impl Session {
         }
         let id = self.detectors[leg.index()].poll_probe(now, ahead, len)?;
         if leg == Leg::Client {
-            self.delivery.handle_probe(id, now);
+            self.delivery.handle_probe(id);
         }
         Some(id)
     }
