@@ -1,37 +1,29 @@
 //! Messages that somebody sent over the control API, and what became of them: kept until the sender has asked, and
 //! for a while after their end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use pulsegate_core::{Level, MessageId, Outcome, SessionId};
+use pulsegate_registry::Remembered;
 use tokio::sync::watch;
-
-/// How many ended messages are remembered, and how long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MessagesLimits {
-    pub(crate) outcomes_max: usize,
-    pub(crate) outcome_ttl: Duration,
-}
 
 /// All of them.
 pub(crate) struct Messages {
-    limits: MessagesLimits,
     /// Tells one body from another where an idempotency key comes again.
     hasher: RandomState,
     kept: Mutex<Kept>,
 }
 
-#[derive(Default)]
 struct Kept {
     records: HashMap<MessageId, Arc<Record>>,
     /// Messages by idempotency key, within a session.
     keys: HashMap<(SessionId, Box<str>), MessageId>,
-    /// Those with an end, the oldest first.
-    ended: VecDeque<(Instant, MessageId)>,
+    /// Those with an end.
+    ended: Remembered<MessageId>,
 }
 
 /// One message.
@@ -78,8 +70,11 @@ pub(crate) enum Claim {
 pub(crate) struct Claimed(Arc<Record>);
 
 impl Messages {
-    pub(crate) fn new(limits: MessagesLimits) -> Messages {
-        Messages { limits, hasher: RandomState::new(), kept: Mutex::default() }
+    /// Remembers the ends of so many messages, for so long.
+    pub(crate) fn new(ends_max: usize, ttl: Duration) -> Messages {
+        let ended = Remembered::new(ends_max, ttl);
+        let kept = Kept { records: HashMap::new(), keys: HashMap::new(), ended };
+        Messages { hasher: RandomState::new(), kept: Mutex::new(kept) }
     }
 
     /// Returns a number that tells requests apart: the same for the same request.
@@ -147,14 +142,14 @@ impl Messages {
             *status = Status::Settled { outcome, sent_at, at: SystemTime::now(), elapsed };
         });
         let mut kept = self.lock();
-        kept.ended.push_back((now, id));
-        kept.forget(&self.limits, now);
+        kept.ended.push(id, now);
+        kept.forget(now);
         Some((record, elapsed))
     }
 
     /// Forgets those whose end is long ago; call it now and then.
     pub(crate) fn forget(&self, now: Instant) {
-        self.lock().forget(&self.limits, now);
+        self.lock().forget(now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -163,13 +158,8 @@ impl Messages {
 }
 
 impl Kept {
-    fn forget(&mut self, limits: &MessagesLimits, now: Instant) {
-        while let Some(&(ended, id)) = self.ended.front() {
-            let old = now.saturating_duration_since(ended) >= limits.outcome_ttl;
-            if !old && self.ended.len() <= limits.outcomes_max {
-                break;
-            }
-            self.ended.pop_front();
+    fn forget(&mut self, now: Instant) {
+        while let Some(id) = self.ended.poll_forgotten(now) {
             self.remove(id);
         }
     }
@@ -245,7 +235,7 @@ mod tests {
     use super::*;
     use pulsegate_core::IdSource;
 
-    const LIMITS: MessagesLimits = MessagesLimits { outcomes_max: 2, outcome_ttl: Duration::from_secs(60) };
+    const TTL: Duration = Duration::from_secs(60);
 
     fn draft(ids: &IdSource, session: SessionId, key: Option<&str>) -> Draft {
         Draft {
@@ -261,7 +251,7 @@ mod tests {
     #[test]
     #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
     fn ends_are_remembered_for_a_while_and_keys_with_them() {
-        let (messages, ids, now) = (Messages::new(LIMITS), IdSource::new(1, 1), Instant::now());
+        let (messages, ids, now) = (Messages::new(2, TTL), IdSource::new(1, 1), Instant::now());
         let session = ids.next();
         let records: Vec<_> = ["a", "b", "c"]
             .map(|key| Arc::clone(Record::claimed(draft(&ids, session, Some(key)), now).record()))
@@ -285,7 +275,7 @@ mod tests {
         assert!(messages.find(records[0].id).is_none(), "only two are remembered");
         assert!(matches!(messages.claim(session, "a", 7), Claim::New));
         assert!(messages.find(records[1].id).is_some());
-        messages.forget(now + LIMITS.outcome_ttl);
+        messages.forget(now + TTL);
         assert!(messages.find(records[2].id).is_none());
         assert!(messages.lock().keys.is_empty());
     }

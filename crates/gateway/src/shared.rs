@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::front::Probe;
-use crate::messages::{Messages, MessagesLimits};
+use crate::messages::Messages;
 use crate::ops::Metrics;
 use crate::relay::{Mailbox, VIGILS_MAX};
 
@@ -61,10 +61,7 @@ impl Shared {
             crowds: Default::default(),
             vigils: Arc::new(Semaphore::new(VIGILS_MAX)),
             feed: Feed::new(unix_ms, config.registry.events_max),
-            messages: Messages::new(MessagesLimits {
-                outcomes_max: config.delivery.outcomes_max,
-                outcome_ttl: config.delivery.outcome_ttl,
-            }),
+            messages: Messages::new(config.delivery.outcomes_max, config.delivery.outcome_ttl),
             metrics: Metrics::new(),
             connections: TaskTracker::new(),
             sessions: TaskTracker::new(),

@@ -1,8 +1,8 @@
 //! The index of all sessions, and of those that ended lately.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
@@ -10,6 +10,7 @@ use pulsegate_core::{IdSource, MessageId, SessionId};
 
 use crate::admission::{Admission, Permit, Refused};
 use crate::entry::{Entry, SessionInfo, SessionState};
+use crate::remembered::Remembered;
 use crate::session::Ending;
 use crate::tombstone::Tombstone;
 
@@ -29,12 +30,11 @@ pub struct RegistryLimits {
 /// All sessions. `H` is how a session's driver is reached.
 #[derive(Debug)]
 pub struct Registry<H> {
-    limits: RegistryLimits,
     admission: Arc<Admission>,
     sessions: DashMap<SessionId, Arc<Entry<H>>>,
     tombstones: DashMap<SessionId, Arc<Tombstone>>,
     /// Tombstones in the order of their ends, to forget them by.
-    graves: Mutex<VecDeque<(Instant, SessionId)>>,
+    graves: Mutex<Remembered<SessionId>>,
 }
 
 /// Answer to a question about one session.
@@ -90,11 +90,10 @@ impl<H> Registry<H> {
     pub fn new(limits: RegistryLimits, ids: IdSource) -> Registry<H> {
         let admission = Admission::new(ids, limits.sessions_max, limits.sessions_per_address_max);
         Registry {
-            limits,
             admission: Arc::new(admission),
             sessions: DashMap::new(),
             tombstones: DashMap::new(),
-            graves: Mutex::new(VecDeque::new()),
+            graves: Mutex::new(Remembered::new(limits.tombstones_max, limits.tombstone_ttl)),
         }
     }
 
@@ -141,22 +140,21 @@ impl<H> Registry<H> {
         // First the tombstone, then the entry: at every moment the session is found as one of the two.
         self.tombstones.insert(entry.id(), Arc::clone(&tombstone));
         self.sessions.remove(&entry.id());
-        self.graves.lock().unwrap_or_else(PoisonError::into_inner).push_back((now, entry.id()));
+        self.graves().push(entry.id(), now);
         self.forget(now);
         tombstone
     }
 
     /// Drops the tombstones that are too old or too many; call it now and then.
     pub fn forget(&self, now: Instant) {
-        let mut graves = self.graves.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(&(ended, id)) = graves.front() {
-            let old = now.saturating_duration_since(ended) >= self.limits.tombstone_ttl;
-            if !old && graves.len() <= self.limits.tombstones_max {
-                break;
-            }
-            graves.pop_front();
+        let mut graves = self.graves();
+        while let Some(id) = graves.poll_forgotten(now) {
             self.tombstones.remove(&id);
         }
+    }
+
+    fn graves(&self) -> MutexGuard<'_, Remembered<SessionId>> {
+        self.graves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds one session.

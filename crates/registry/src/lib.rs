@@ -8,6 +8,7 @@ mod delivery;
 mod entry;
 mod events;
 mod index;
+mod remembered;
 mod session;
 mod tombstone;
 
@@ -16,5 +17,6 @@ pub use delivery::{Confirm, DeliveryNote, DeliveryRules, Message, Progress};
 pub use entry::{Entry, LegGauge, LegView, Mode, SessionInfo, SessionState};
 pub use events::{Event, EventRing, Replay};
 pub use index::{Counts, Filter, Lookup, Page, Registry, RegistryLimits};
+pub use remembered::Remembered;
 pub use session::{CloseCodes, Ending, Note, Order, Session, SessionLimits};
 pub use tombstone::{Delivered, LegTotals, Tombstone};

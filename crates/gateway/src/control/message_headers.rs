@@ -47,17 +47,23 @@ impl Wishes {
     }
 }
 
+impl Wishes {
+    /// Refuses a key where it says nothing.
+    ///
+    /// # Errors
+    /// There is one.
+    pub(super) fn without_key(self) -> Result<Wishes, Problem> {
+        if self.key.is_some() { Err(unusable(&KEY, "it works for one session alone")) } else { Ok(self) }
+    }
+}
+
 /// Reads a header that may come once.
 fn read<T>(
     headers: &HeaderMap,
     name: &HeaderName,
     read: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Problem> {
-    let bad = |why: &str| {
-        Problem::new(StatusCode::BAD_REQUEST, "invalid-header", "A header can't be used")
-            .detail(format!("{name}: {why}"))
-            .member("header", name.as_str())
-    };
+    let bad = |why: &str| unusable(name, why);
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -65,6 +71,12 @@ fn read<T>(
     }
     let text = value.to_str().map_err(|_| bad("it is not visible ASCII"))?;
     read(text.trim()).map(Some).map_err(|why| bad(&why))
+}
+
+fn unusable(name: &HeaderName, why: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-header", "A header can't be used")
+        .detail(format!("{name}: {why}"))
+        .member("header", name.as_str())
 }
 
 /// The inner error: a level that there is, and that nobody can tell for a client like this.

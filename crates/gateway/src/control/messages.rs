@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use super::Api;
 use super::message_headers::{Wishes, read_kind};
 use super::message_view::MessageView;
 use super::query::{Params, invalid};
-use super::sessions::{ended, find, session_id, state, unknown};
+use super::sessions::{Id, ended, find, session_id, state, unknown};
 use crate::messages::{Claim, Claimed, Draft, Record, Status};
 use crate::problem::Problem;
 use crate::relay::{Mailbox, Refusal, Room};
@@ -29,8 +28,6 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 
 /// When another try makes sense for a session that has no room, in seconds.
 const RETRY_AFTER_S: u32 = 1;
-
-type Id = Result<Path<String>, PathRejection>;
 
 /// What is to be sent.
 struct Content {
@@ -74,13 +71,7 @@ pub(super) async fn send_to_many(State(api): State<Arc<Api>>, request: Request) 
     if filter.labels.is_empty() && !all {
         return Err(invalid("all", "say all=true to write to every session, or label.name=value to some"));
     }
-    let wishes = Wishes::of(request.headers(), &shared.config.delivery)?;
-    if wishes.key.is_some() {
-        let problem = Problem::new(StatusCode::BAD_REQUEST, "invalid-header", "A header can't be used");
-        return Err(problem
-            .detail("Idempotency-Key: it works for one session alone")
-            .member("header", "idempotency-key"));
-    }
+    let wishes = Wishes::of(request.headers(), &shared.config.delivery)?.without_key()?;
     let content = read(shared, request).await?;
     let (mut messages, mut full, mut gone) = (Vec::new(), 0, 0);
     for entry in shared.registry.page(&filter, None, usize::MAX).items {

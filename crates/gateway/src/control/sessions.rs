@@ -33,7 +33,7 @@ const KICK_REASON: &str = "kicked";
 const REASON_BYTES_MAX: usize = 123;
 
 /// The id in a path; whatever is no id names no session.
-type Id = Result<Path<String>, PathRejection>;
+pub(super) type Id = Result<Path<String>, PathRejection>;
 
 #[derive(Serialize)]
 struct PageView<'a> {

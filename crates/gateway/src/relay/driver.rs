@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pulsegate_core::{Cause, Leg, Level, Opcode, SessionId, Violation};
+use pulsegate_core::{Cause, Leg, Opcode, SessionId, Violation};
 use pulsegate_heartbeat::{KernelView, Look};
-use pulsegate_registry::{DeliveryNote, Ending, Entry, Note, Order, Session};
+use pulsegate_registry::{Ending, Entry, Note, Order, Session};
 use tokio::io::AsyncWrite;
 
 use super::alarm::Alarm;
-use super::buffer::READ_BYTES_MAX;
 use super::line::Line;
 use super::mailbox::Mailbox;
 use super::vigil;
@@ -36,7 +35,7 @@ pub(super) struct Driver {
     pub(super) lines: [Line; 2],
     alarm: Alarm,
     /// Messages of the app that it was told have arrived.
-    receipted: u64,
+    pub(super) receipted: u64,
     /// The client connection's place; last, so that it is free only when the socket is closed.
     place: Place,
 }
@@ -231,38 +230,6 @@ impl Driver {
         true
     }
 
-    /// Puts messages of ours behind what was passed on to the client, between two of the app's; returns whether there was
-    /// one.
-    pub(super) fn place_messages(&mut self, now: Instant) -> bool {
-        let mut placed = false;
-        while self.message_place().is_some_and(|ahead| ahead < READ_BYTES_MAX) {
-            let Some(message) = self.session.poll_message(now) else { break };
-            self.lines[Leg::Client.index()].outbox.push_message(message.text, &message.payload);
-            placed = true;
-        }
-        placed
-    }
-
-    /// Writes a ping behind all that was passed on to the client, if one is wanted and no message is under way;
-    /// returns whether there was one.
-    pub(super) fn ask_what_is_read(&mut self, now: Instant) -> bool {
-        let place = self.message_place();
-        let line = &mut self.lines[Leg::Client.index()];
-        let Some(ahead) = place else { return false };
-        let Some(barrier) = self.session.poll_barrier(now, ahead, line.probe_len()) else { return false };
-        line.push_behind(Opcode::Ping, &barrier.to_payload());
-        self.shared.metrics.delivery.barriers_sent.increment(1);
-        true
-    }
-
-    /// Returns how many bytes wait for the client where something of ours can go behind all of them, and between two
-    /// messages of the app; `None` if it can't, or if the socket is full.
-    fn message_place(&self) -> Option<usize> {
-        let line = &self.lines[Leg::Client.index()];
-        let between = self.lines[Leg::App.index()].reader.is_between_messages();
-        (between && line.takes_more()).then(|| line.outbox.len())
-    }
-
     /// Gives up on a peer that was declared dead. Its socket stays open for a while, to see whether the
     /// verdict was right.
     fn abandon(&mut self, leg: Leg, cause: Cause) {
@@ -305,28 +272,6 @@ impl Driver {
                     self.shared.feed.publish(What::SessionDead { id, leg, verdict });
                 }
             }
-        }
-    }
-
-    fn tell_delivery(&mut self, note: DeliveryNote) {
-        let metrics = &self.shared.metrics.delivery;
-        match note {
-            DeliveryNote::Confirmed(level, messages) => {
-                metrics.confirmed(level, messages);
-                self.give_receipt(level, messages);
-            }
-            DeliveryNote::Lost(messages) => metrics.lost(messages),
-            DeliveryNote::Sent(id) => self.shared.messages.sent(id),
-            DeliveryNote::Settled(id, outcome) => super::settle(&self.shared, &self.entry, id, outcome),
-        }
-    }
-
-    /// Tells the app, if it wants to know, that so many more of its messages have come so far.
-    fn give_receipt(&mut self, level: Level, messages: u64) {
-        if self.entry.info().receipts {
-            self.receipted += messages;
-            let (id, messages) = (self.id(), self.receipted);
-            self.shared.feed.publish(What::SessionConfirmed { id, level, messages });
         }
     }
 

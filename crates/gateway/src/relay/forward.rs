@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use pulsegate_core::{CloseFrame, Head, Leg, Opcode, Step, Violation};
 use pulsegate_heartbeat::Pong;
-use pulsegate_registry::Confirm;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffer::{READ_BYTES_MAX, with_buffer};
@@ -138,16 +137,6 @@ impl Driver {
         let within_frame = !line.reader.is_between_frames() || !line.kept.is_empty();
         line.clock.handle_read(fresh, within_frame, now);
         self.count(leg, &tally);
-    }
-
-    /// Messages of the app end within what is passed on next: from here on it counts how far they come.
-    fn follow(&mut self, messages: u64, bytes: u64, now: Instant) {
-        if self.session.is_forwarding(Leg::App) {
-            self.session.handle_passed(messages, bytes, now);
-            if self.shared.config.delivery.confirm != Confirm::Off {
-                self.shared.metrics.delivery.accepted(messages);
-            }
-        }
     }
 
     /// Writes to the other side; the first `frame_left` bytes end a frame that was begun before.

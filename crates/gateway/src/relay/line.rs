@@ -98,8 +98,7 @@ impl Line {
     /// Returns how many bytes stand before a control frame that is put in now: none if it reaches the socket at
     /// once, else the rest of the frame under way. `None`: there is no place between two frames.
     pub(super) fn control_place(&mut self) -> Option<usize> {
-        let open = self.stream.is_some() && !self.broken && !self.closed && !self.finishing;
-        match (open, self.outbox.is_empty()) {
+        match (self.is_open(), self.outbox.is_empty()) {
             (true, true) => (!self.within_frame).then_some(0),
             (true, false) => self.outbox.overtaking_place(),
             (false, _) => None,
@@ -108,8 +107,12 @@ impl Line {
 
     /// Returns whether something of ours can go behind all that was written, and the socket is not full.
     pub(super) fn takes_more(&self) -> bool {
-        let open = self.stream.is_some() && !self.broken && !self.closed && !self.finishing;
-        open && !self.within_frame && !self.blocked
+        self.is_open() && !self.within_frame && !self.blocked
+    }
+
+    /// Returns whether frames may still go to this peer.
+    fn is_open(&self) -> bool {
+        self.stream.is_some() && !self.broken && !self.closed && !self.finishing
     }
 
     /// Returns the length of a ping with eight bytes of payload (RFC 6455 section 5.2).

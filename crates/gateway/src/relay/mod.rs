@@ -2,7 +2,7 @@
 //!
 //! [`driver`] polls, [`alarm`] wakes it up, [`forward`] is the data path, [`mod@line`] is one connection,
 //! [`outbox`] what waits for a full socket, [`buffer`] the read buffer that all sessions of a thread share,
-//! [`mailbox`] how others reach a session, [`vigil`] what becomes of the sockets of the dead.
+//! [`mailbox`] how others reach a session, [`messages`] messages to the client and their ends, [`vigil`] what becomes of the sockets of the dead.
 
 mod alarm;
 mod buffer;
@@ -10,6 +10,7 @@ mod driver;
 mod forward;
 mod line;
 mod mailbox;
+mod messages;
 mod outbox;
 mod vigil;
 
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use pulsegate_core::{Leg, MessageId, Outcome, ReservedBits, Sent};
-use pulsegate_registry::{Entry, Permit, Session, SessionInfo, Tombstone};
+use pulsegate_core::{Leg, Outcome, ReservedBits, Sent};
+use pulsegate_registry::{Permit, Session, SessionInfo, Tombstone};
 use tokio::net::TcpStream;
 
 pub(crate) use mailbox::{Mailbox, Refusal, Room};
@@ -96,20 +97,11 @@ fn close(driver: Driver) {
     let tombstone = shared.registry.close(&entry, ending, clock(), SystemTime::now());
     // Whoever finds the session from here on finds its tombstone.
     for message in entry.handle().close() {
-        settle(&shared, &entry, message.id, Outcome::Expired { sent: Sent::No, reached: None });
+        messages::settle(&shared, &entry, message.id, Outcome::Expired { sent: Sent::No, reached: None });
     }
     shared.metrics.session_ended(tombstone.ending.reason, tombstone.duration);
     log(&tombstone);
     shared.feed.publish(What::SessionEnded { tombstone });
-}
-
-/// Gives a message its end, for all who may ask.
-fn settle(shared: &Shared, entry: &Entry<Mailbox>, id: MessageId, outcome: Outcome) {
-    let Some((record, elapsed)) = shared.messages.settle(id, outcome, clock()) else { return };
-    entry.handle().release(record.bytes);
-    shared.metrics.delivery.settled(outcome, elapsed);
-    let requested = record.level;
-    shared.feed.publish(What::MessageSettled { id, session: record.session, requested, outcome, elapsed });
 }
 
 /// One wide line per session (no query, no cookie, no payload).

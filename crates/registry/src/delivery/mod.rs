@@ -185,7 +185,7 @@ impl Delivery {
         self.settle(rules, true, notes);
     }
 
-    /// Takes note that we read the client again: an answer has its time from here.
+    /// Takes note that an answer was not possible before: it has its time from here.
     pub(crate) fn handle_resume(&mut self, now: Instant) {
         for ping in self.open.iter_mut().flat_map(|open| &mut open.pings) {
             ping.out = ping.out.map(|(_, position)| (now, position));
@@ -233,19 +233,18 @@ impl Delivery {
             }
             !expired
         });
-        if let Some(place) = open.missed(rules, now) {
-            let arrived = open.pings[place].out.zip(open.acked).is_none_or(|((_, end), acked)| acked >= end);
-            if is_read && arrived {
+        if open.miss_at(rules).is_some_and(|at| now >= at) {
+            if is_read && open.has_barrier_arrived() {
                 self.misses = self.misses.saturating_add(1);
-                open.handle_miss(place, notes);
+                open.handle_miss(notes);
             } else {
                 // Nobody can have answered what is still on its way, and an answer that we do not read is not missing.
-                open.pings[place].out = open.pings[place].out.map(|(_, end)| (now, end));
+                self.handle_resume(now);
             }
         }
-        let can_ever_answer = can_answer && self.misses < MISSES_MAX;
-        if open.barrier_at(rules, can_ever_answer).is_some_and(|at| now >= at) {
-            open.barrier_due = true;
+        let answers = self.can_ever_answer(can_answer);
+        if let Some(open) = &mut self.open {
+            open.barrier_due |= open.barrier_at(rules, answers).is_some_and(|at| now >= at);
         }
         self.settle(rules, can_answer, notes);
     }
@@ -280,8 +279,8 @@ impl Delivery {
 
     /// Tells what has come far enough, and forgets it.
     fn settle(&mut self, rules: &DeliveryRules, can_answer: bool, notes: Notes<'_>) {
+        let answers = self.can_ever_answer(can_answer);
         let Some(open) = &mut self.open else { return };
-        let answers = can_answer && self.misses < MISSES_MAX;
         let Open { tracked, marks, .. } = &mut **open;
         tracked.retain(|tracked| {
             let outcome = marks.outcome(tracked.number, tracked.level, answers);
@@ -319,15 +318,20 @@ fn tell_confirmed(told: Option<(Level, u64)>, notes: Notes<'_>) {
 const NEVER_SENT: Outcome = Outcome::Expired { sent: Sent::No, reached: None };
 
 impl Open {
+    fn barrier(&self) -> Option<&Ping> {
+        self.pings.iter().find(|ping| ping.is_barrier)
+    }
+
     /// When the barrier that is out is given up.
     fn miss_at(&self, rules: &DeliveryRules) -> Option<Instant> {
-        let (out, _) = self.pings.iter().find(|ping| ping.is_barrier)?.out?;
+        let (out, _) = self.barrier()?.out?;
         Some(out + rules.answer_within)
     }
 
-    fn missed(&self, rules: &DeliveryRules, now: Instant) -> Option<usize> {
-        self.miss_at(rules).filter(|at| now >= *at)?;
-        self.pings.iter().position(|ping| ping.is_barrier)
+    /// Whether the client's kernel had the barrier at the last look; it is taken to where the kernel does not tell.
+    fn has_barrier_arrived(&self) -> bool {
+        let end = self.barrier().and_then(|barrier| barrier.out).map(|(_, end)| end);
+        end.zip(self.acked).is_none_or(|(end, acked)| acked >= end)
     }
 
     /// When the messages of the app are to have a barrier; `None` if there is one, or none is wanted.
@@ -338,11 +342,7 @@ impl Open {
 
     /// One barrier at a time: some stacks answer no second ping before the first, others cut the connection.
     fn can_ask(&self, can_answer: bool) -> bool {
-        can_answer && !self.has_barrier()
-    }
-
-    fn has_barrier(&self) -> bool {
-        self.pings.iter().any(|ping| ping.is_barrier)
+        can_answer && self.barrier().is_none()
     }
 
     fn note_ping(&mut self, ping: Ping) {
@@ -355,8 +355,8 @@ impl Open {
     }
 
     /// A barrier has no answer: whoever waits for it gets to know how far the message has come.
-    fn handle_miss(&mut self, place: usize, notes: Notes<'_>) {
-        let missed = &mut self.pings[place];
+    fn handle_miss(&mut self, notes: Notes<'_>) {
+        let Some(missed) = self.pings.iter_mut().find(|ping| ping.is_barrier) else { return };
         // An answer that comes all the same still tells what was read.
         missed.is_barrier = false;
         let covers = missed.covers;
@@ -372,6 +372,9 @@ impl Open {
 
     fn is_over(&self) -> bool {
         // A barrier that is out is not forgotten, or there would be another.
-        self.waiting.is_empty() && self.tracked.is_empty() && self.marks.is_empty() && !self.has_barrier()
+        self.waiting.is_empty()
+            && self.tracked.is_empty()
+            && self.marks.is_empty()
+            && self.barrier().is_none()
     }
 }

@@ -4,14 +4,15 @@ mod ending;
 mod messages;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pulsegate_core::{Cause, CloseFrame, EndReason, Leg, Violation};
+use pulsegate_core::{CloseFrame, EndReason, Leg, Violation};
 use pulsegate_heartbeat::{
-    Crowd, Detector, Doubt, Doubts, Event, KernelView, Limits, Look, Member, Pong, ProbeId, Verdict,
+    Crowd, Detector, Doubt, Doubts, KernelView, Limits, Look, Member, Pong, ProbeId, Verdict,
 };
 
 use crate::delivery::{Delivery, DeliveryNote, DeliveryRules};
@@ -210,13 +211,13 @@ impl Session {
     /// Takes note whether we read `leg`: while we don't (back-pressure) its silence is no evidence.
     pub fn handle_reading(&mut self, leg: Leg, reading: bool, now: Instant) {
         let detector = &mut self.detectors[leg.index()];
-        match (reading, leg) {
-            (true, Leg::Client) => {
-                detector.handle_resume(now);
+        if reading {
+            detector.handle_resume(now);
+            if leg == Leg::Client {
                 self.delivery.handle_resume(now);
             }
-            (true, Leg::App) => detector.handle_resume(now),
-            (false, _) => detector.handle_rest(now),
+        } else {
+            detector.handle_rest(now);
         }
         self.collect(leg, now);
     }
@@ -367,61 +368,5 @@ impl Session {
         if !end.close_sent && !end.is_done() {
             end.order(Order::Close(Some(frame)));
         }
-    }
-
-    fn collect(&mut self, leg: Leg, now: Instant) {
-        let detector = &mut self.detectors[leg.index()];
-        self.members[leg.index()].set_missing(self.closing.is_none() && detector.is_missing());
-        while let Some(event) = self.detectors[leg.index()].poll_event() {
-            let note = match event {
-                Event::Suspected => Note::Suspected(leg),
-                Event::Recovered => Note::Recovered(leg),
-                Event::Withheld(doubt) => Note::Withheld(leg, doubt),
-                Event::Spared(doubts) => Note::Spared(leg, doubts),
-                Event::Dead(verdict) => {
-                    self.condemn(leg, &verdict, now);
-                    Note::Dead(leg, verdict)
-                }
-            };
-            self.notes.push_back(note);
-        }
-    }
-
-    fn condemn(&mut self, leg: Leg, verdict: &Verdict, now: Instant) {
-        let codes = self.limits.codes;
-        let code = match (leg, verdict.cause) {
-            (Leg::Client, Cause::Unreachable | Cause::Frozen | Cause::WriteStalled) => codes.dead_client,
-            (Leg::App, Cause::Unreachable) => codes.dead_app,
-            (Leg::App, Cause::Frozen | Cause::WriteStalled) => codes.frozen_app,
-        };
-        let silent = verdict.silent_for.as_secs_f64();
-        let found = match verdict.write_stalled_for {
-            Some(stalled) => format!("took no bytes for {:.1} s", stalled.as_secs_f64()),
-            None => format!("silent for {silent:.1} s"),
-        };
-        let told = CloseFrame::new(code, &format!("{leg} {}: {found}", verdict.cause));
-        let farewell = match verdict.cause {
-            // A process that wakes up later finds out why it is alone.
-            Cause::Frozen => {
-                Some(CloseFrame::new(codes.dead_client, &format!("no answer for {silent:.1} s")))
-            }
-            Cause::Unreachable | Cause::WriteStalled => None,
-        };
-        let end = &mut self.legs[leg.index()];
-        end.order(Order::Abandon(verdict.cause, farewell));
-        end.done = true;
-        self.close_leg(leg.other(), told.clone());
-        let reason = verdict.cause.into();
-        self.end(
-            Ending {
-                reason,
-                leg: Some(leg),
-                close: Some(told),
-                detail: None,
-                verdict: Some(verdict.to_string()),
-            },
-            now,
-        );
-        self.note_leg_done();
     }
 }

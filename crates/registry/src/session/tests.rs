@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::delivery::Confirm;
+use pulsegate_core::Cause;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
