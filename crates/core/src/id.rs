@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Crockford's base 32 in lower case: no i, l, o, u.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-const TEXT_LEN: usize = 26;
+/// Characters of the text form.
+pub(crate) const ID_TEXT_LEN: usize = 26;
 const COUNTER_BITS: u32 = 40;
 
 /// Names one session for its whole life, and its tombstone after it.
@@ -19,7 +20,7 @@ pub struct SessionId(u128);
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0u8; TEXT_LEN];
+        let mut text = [0u8; ID_TEXT_LEN];
         let mut rest = self.0;
         for place in text.iter_mut().rev() {
             *place = ALPHABET[(rest & 31) as usize];
@@ -81,7 +82,7 @@ impl FromStr for SessionId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<SessionId, InvalidId> {
-        if text.len() != TEXT_LEN {
+        if text.len() != ID_TEXT_LEN {
             return Err(InvalidId);
         }
         let mut number: u128 = 0;

@@ -1,7 +1,7 @@
 //! The words of pulsegate: ids, frame heads, close codes, reasons. No I/O, no clock, no async.
 //!
 //! Everything here is a value or a small machine over bytes; time comes in as an argument, and nothing
-//! allocates per frame.
+//! allocates per frame that is passed on as it is.
 
 mod close;
 mod delivery;
@@ -9,6 +9,7 @@ mod frame;
 mod id;
 mod pace;
 mod reason;
+pub mod v1;
 
 pub use close::{CloseFrame, CloseFrameError};
 pub use delivery::{Level, Outcome, Sent};

@@ -138,27 +138,42 @@ pub fn write_control(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Op
     }
 }
 
-/// Appends a whole message in one frame, unmasked as a server sends it.
-pub fn write_message(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
+/// Appends a whole message in one frame, in parts that follow each other; a client's has a mask, a server's none
+/// (RFC 6455 section 5.1).
+pub fn write_message(out: &mut Vec<u8>, text: bool, parts: &[&[u8]], mask: Option<[u8; 4]>) {
     let opcode = if text { Opcode::Text } else { Opcode::Binary };
+    let masked = if mask.is_some() { 0x80 } else { 0 };
     out.push(0x80 | opcode.bits());
-    match payload.len() {
-        short @ 0..=125 => out.push(short as u8),
+    match parts.iter().map(|part| part.len()).sum::<usize>() {
+        short @ 0..=125 => out.push(short as u8 | masked),
         middle @ 126..=0xffff => {
-            out.push(126);
+            out.push(126 | masked);
             out.extend_from_slice(&(middle as u16).to_be_bytes());
         }
         long => {
-            out.push(127);
+            out.push(127 | masked);
             out.extend_from_slice(&(long as u64).to_be_bytes());
         }
     }
-    out.extend_from_slice(payload);
+    out.extend_from_slice(mask.as_ref().map_or(&[][..], |mask| mask));
+    let start = out.len();
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    if let Some(mask) = mask {
+        apply_mask(&mut out[start..], mask);
+    }
 }
 
 /// RFC 6455 section 5.3.
-fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
-    for (byte, key) in payload.iter_mut().zip(mask.iter().cycle()) {
+pub(crate) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
+    let mut words = payload.chunks_exact_mut(8);
+    let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
+    for word in &mut words {
+        let masked = u64::from_ne_bytes(word.try_into().expect("eight bytes")) ^ wide;
+        word.copy_from_slice(&masked.to_ne_bytes());
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(mask.iter().cycle()) {
         *byte ^= key;
     }
 }

@@ -3,6 +3,7 @@
 mod head;
 mod reader;
 
+pub(crate) use head::apply_mask;
 pub use head::{Head, Opcode, write_control, write_message};
 pub use reader::{Direction, FrameLimits, FrameReader, ReservedBits, Step};
 
@@ -31,6 +32,8 @@ pub enum Violation {
     InterruptedMessage,
     /// A Close frame whose payload is not allowed (section 5.5.1).
     InvalidClose(CloseFrameError),
+    /// A text message that is not UTF-8 (section 8.1); checked only where messages are put together.
+    InvalidUtf8,
     /// Over `limits.frame_bytes_max`.
     FrameTooBig,
     /// Over `limits.message_bytes_max`.
@@ -57,6 +60,7 @@ impl Violation {
             | Violation::StrayContinuation
             | Violation::InterruptedMessage
             | Violation::InvalidClose(_) => 1002,
+            Violation::InvalidUtf8 => 1007,
             Violation::FrameTooBig | Violation::MessageTooBig | Violation::TooManyFragments => 1009,
             Violation::ControlFlood | Violation::FrameTooSlow => 1008,
         }
@@ -64,7 +68,7 @@ impl Violation {
 
     /// Returns whether one of our limits was hit, rather than a rule of the protocol.
     pub fn is_limit(self) -> bool {
-        self.close_code() != 1002
+        !matches!(self.close_code(), 1002 | 1007)
     }
 
     /// Returns what the Close frame, the log and the tombstone say.
@@ -82,6 +86,7 @@ impl Violation {
             Violation::InvalidClose(CloseFrameError::TruncatedCode) => "close code truncated",
             Violation::InvalidClose(CloseFrameError::InvalidCode(_)) => "invalid close code",
             Violation::InvalidClose(CloseFrameError::InvalidUtf8) => "close reason is not UTF-8",
+            Violation::InvalidUtf8 => "text is not UTF-8",
             Violation::FrameTooBig => "frame too big",
             Violation::MessageTooBig => "message too big",
             Violation::TooManyFragments => "too many fragments",

@@ -28,7 +28,7 @@ impl Driver {
         let mut placed = false;
         while self.message_place().is_some_and(|ahead| ahead < READ_BYTES_MAX) {
             let Some(message) = self.session.poll_message(now) else { break };
-            self.lines[Leg::Client.index()].outbox.push_message(message.text, &message.payload);
+            self.lines[Leg::Client.index()].outbox.push_message(message.text, &[&message.payload], None);
             placed = true;
         }
         placed

@@ -66,9 +66,9 @@ impl Outbox {
         Ok(taken)
     }
 
-    /// Keeps a message of our own behind what waits; written by the next flush.
-    pub(super) fn push_message(&mut self, text: bool, payload: &[u8]) {
-        write_message(&mut self.waiting, text, payload);
+    /// Keeps a message behind what waits; written by the next flush.
+    pub(super) fn push_message(&mut self, text: bool, parts: &[&[u8]], mask: Option<[u8; 4]>) {
+        write_message(&mut self.waiting, text, parts, mask);
     }
 
     /// Keeps a control frame of our own behind what waits; written by the next flush.

@@ -1,0 +1,4 @@
+mod handshake;
+mod messages;
+mod windows;
+mod words;
