@@ -30,6 +30,8 @@ pub enum Sent {
 pub enum Outcome {
     /// It came as far as was asked for, or further.
     Delivered(Level),
+    /// The peer refused it.
+    Rejected,
     /// Its time was over, or the peer was lost, before it was confirmed as far as was asked for.
     Expired {
         /// Whether it may have arrived.
@@ -64,6 +66,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Delivered(_) => "delivered",
+            Outcome::Rejected => "rejected",
             Outcome::Expired { .. } => "expired",
         }
     }
@@ -72,6 +75,8 @@ impl Outcome {
     pub fn level(self) -> Option<Level> {
         match self {
             Outcome::Delivered(level) => Some(level),
+            // It came to the peer's code, which said so.
+            Outcome::Rejected => Some(Level::Handled),
             Outcome::Expired { reached, .. } => reached,
         }
     }

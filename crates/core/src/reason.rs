@@ -99,13 +99,15 @@ pub enum EndReason {
     Kicked,
     /// Ended because the gateway shuts down.
     Drained,
+    /// A client did not come back to its session in time.
+    Expired,
     /// A peer ran into a limit: frame or message size, fragments, control frames, slow frame.
     Limit,
 }
 
 impl EndReason {
     /// All reasons, for resolving metrics once.
-    pub const ALL: [EndReason; 9] = [
+    pub const ALL: [EndReason; 10] = [
         EndReason::Unreachable,
         EndReason::Frozen,
         EndReason::WriteStalled,
@@ -114,6 +116,7 @@ impl EndReason {
         EndReason::ProtocolError,
         EndReason::Kicked,
         EndReason::Drained,
+        EndReason::Expired,
         EndReason::Limit,
     ];
 
@@ -128,6 +131,7 @@ impl EndReason {
             EndReason::ProtocolError => "protocol_error",
             EndReason::Kicked => "kicked",
             EndReason::Drained => "drained",
+            EndReason::Expired => "expired",
             EndReason::Limit => "limit",
         }
     }

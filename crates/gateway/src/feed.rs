@@ -1,5 +1,6 @@
 //! The event feed: what happened, kept in a bounded ring and announced to readers.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,14 +10,14 @@ use pulsegate_registry::{EventRing, Replay, SessionInfo, Tombstone};
 use tokio::sync::watch;
 
 /// One line of the feed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Notice {
     pub(crate) at: SystemTime,
     pub(crate) what: What,
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum What {
     SessionOpened {
         id: SessionId,
@@ -39,6 +40,18 @@ pub(crate) enum What {
         id: SessionId,
         level: Level,
         messages: u64,
+    },
+    /// The client has no connection; the session waits for it.
+    SessionDetached {
+        id: SessionId,
+        why: &'static str,
+    },
+    /// The client is back.
+    SessionResumed {
+        id: SessionId,
+        peer: SocketAddr,
+        outage: Duration,
+        to_client: u64,
     },
     SessionEnded {
         tombstone: Arc<Tombstone>,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use pulsegate_core::v1::Window;
 use pulsegate_core::{FrameLimits, IdSource};
 use pulsegate_heartbeat::{Crowd, Limits};
-use pulsegate_registry::{CloseCodes, DeliveryRules, Registry, RegistryLimits, SessionLimits};
+use pulsegate_registry::{CloseCodes, DeliveryRules, Registry, RegistryLimits, SessionLimits, V1Limits};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Bounds of every session, made from the configuration once.
     pub(crate) session_limits: Arc<SessionLimits>,
+    /// Bounds of sessions of clients that speak `pulsegate.v1`.
+    pub(crate) v1_limits: Arc<V1Limits>,
     pub(crate) frame_limits: Arc<FrameLimits>,
     pub(crate) registry: Registry<Mailbox>,
     /// Per leg, all peers that are watched: many that fall silent together raise a doubt.
@@ -54,8 +57,10 @@ impl Shared {
             tombstones_max: config.registry.tombstones_max,
             tombstone_ttl: config.registry.tombstone_ttl,
         };
+        let session_limits = Arc::new(session_limits(&config));
         Shared {
-            session_limits: Arc::new(session_limits(&config)),
+            v1_limits: Arc::new(v1_limits(&config, &session_limits)),
+            session_limits,
             frame_limits: Arc::new(frame_limits(&config)),
             registry: Registry::new(limits, ids),
             crowds: Default::default(),
@@ -115,5 +120,18 @@ fn session_limits(config: &Config) -> SessionLimits {
             dead_app: config.close.dead_app_code,
             frozen_app: config.close.frozen_app_code,
         },
+    }
+}
+
+fn v1_limits(config: &Config, session: &Arc<SessionLimits>) -> V1Limits {
+    let v1 = &config.v1;
+    V1Limits {
+        session: Arc::clone(session),
+        window: Window { messages: v1.window_messages, bytes: v1.window_bytes },
+        resume_window: v1.resume_window,
+        confirm_within: v1.confirm_within,
+        heartbeat: session.client.ping_interval,
+        page_frozen_after: v1.page_frozen_after,
+        app_ack: v1.app_ack,
     }
 }

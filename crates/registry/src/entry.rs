@@ -16,13 +16,19 @@ use crate::tombstone::{Delivered, LegTotals};
 pub enum Mode {
     /// Any WebSocket client; frames pass as they are.
     Plain,
+    /// A client that speaks `pulsegate.v1`.
+    V1,
 }
 
 impl Mode {
+    /// All, for resolving metrics once.
+    pub const ALL: [Mode; 2] = [Mode::Plain, Mode::V1];
+
     /// Returns the label value used in metrics, headers and the control API.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Plain => "plain",
+            Mode::V1 => "v1",
         }
     }
 }
@@ -34,6 +40,13 @@ pub enum SessionState {
     Live,
     /// At least one peer is silent for longer than its round trip explains.
     Suspect,
+    /// Its client has no connection and may come back.
+    Detached,
+}
+
+impl SessionState {
+    /// All, in the order of their weight.
+    pub const ALL: [SessionState; 3] = [SessionState::Live, SessionState::Suspect, SessionState::Detached];
 }
 
 impl SessionState {
@@ -42,6 +55,7 @@ impl SessionState {
         match self {
             SessionState::Live => "live",
             SessionState::Suspect => "suspect",
+            SessionState::Detached => "detached",
         }
     }
 }
@@ -80,7 +94,8 @@ pub struct LegGauge {
     round_trip_us: AtomicU32,
     probes_unanswered: AtomicU32,
     habit: AtomicU8,
-    suspect: AtomicU8,
+    /// A [`SessionState`].
+    state: AtomicU8,
 }
 
 /// Live figures of the messages to the client.
@@ -124,7 +139,7 @@ impl LegGauge {
             round_trip_us: AtomicU32::new(u32::MAX),
             probes_unanswered: AtomicU32::new(0),
             habit: AtomicU8::new(0),
-            suspect: AtomicU8::new(0),
+            state: AtomicU8::new(0),
         }
     }
 
@@ -148,7 +163,7 @@ impl LegGauge {
     }
 
     fn state(&self) -> SessionState {
-        if self.suspect.load(Relaxed) == 0 { SessionState::Live } else { SessionState::Suspect }
+        SessionState::ALL[usize::from(self.state.load(Relaxed)).min(SessionState::ALL.len() - 1)]
     }
 }
 
@@ -224,16 +239,19 @@ impl<H> Entry<H> {
             .map_or(u32::MAX, |time| time.as_micros().min(u128::from(u32::MAX - 1)) as u32);
         gauge.round_trip_us.store(micros, Relaxed);
         gauge.probes_unanswered.store(detector.probes_unanswered(), Relaxed);
-        gauge.suspect.store(u8::from(detector.is_suspect()), Relaxed);
+        gauge.state.store(u8::from(detector.is_suspect()), Relaxed);
         gauge.habit.store(habit_to_u8(detector.pong_habit()), Relaxed);
     }
 
-    /// Returns the state of the session: suspect if one of its legs is.
+    /// Publishes that the client has no connection.
+    pub fn publish_detached(&self) {
+        self.leg(Leg::Client).state.store(SessionState::Detached as u8, Relaxed);
+    }
+
+    /// Returns the state of the session: that of the leg that is worse off.
     pub fn state(&self) -> SessionState {
-        match (self.legs[0].state(), self.legs[1].state()) {
-            (SessionState::Live, SessionState::Live) => SessionState::Live,
-            (SessionState::Suspect, _) | (_, SessionState::Suspect) => SessionState::Suspect,
-        }
+        let [client, app] = [self.legs[0].state(), self.legs[1].state()];
+        if client as u8 >= app as u8 { client } else { app }
     }
 
     /// Returns a look at `leg`.
@@ -280,6 +298,7 @@ impl<H> Entry<H> {
         }
     }
 
+    /// Returns how far the messages to the client have come, in counts alone.
     pub(crate) fn delivered(&self) -> Delivered {
         let Progress { sent, kernel, received, .. } = self.progress();
         Delivered { sent, kernel, received }

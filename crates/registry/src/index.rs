@@ -13,6 +13,7 @@ use crate::entry::{Entry, SessionInfo, SessionState};
 use crate::remembered::Remembered;
 use crate::session::Ending;
 use crate::tombstone::Tombstone;
+use crate::v1::LastWord;
 
 /// Bounds of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct Counts {
     pub live: usize,
     /// Sessions with a suspect peer.
     pub suspect: usize,
+    /// Sessions whose client has no connection.
+    pub detached: usize,
     /// Messages to clients that are not confirmed.
     pub open_messages: u64,
     /// Their payload bytes.
@@ -125,8 +128,15 @@ impl<H> Registry<H> {
         entry
     }
 
-    /// Takes a session off the list and leaves its tombstone.
-    pub fn close(&self, entry: &Entry<H>, ending: Ending, now: Instant, wall: SystemTime) -> Arc<Tombstone> {
+    /// Takes a session off the list and leaves its tombstone, with what its client may still be told if it comes back.
+    pub fn close(
+        &self,
+        entry: &Entry<H>,
+        ending: Ending,
+        last: Option<Box<LastWord>>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Arc<Tombstone> {
         let tombstone = Arc::new(Tombstone {
             id: entry.id(),
             info: Arc::clone(entry.info()),
@@ -136,6 +146,7 @@ impl<H> Registry<H> {
             duration: entry.age(now),
             legs: entry.totals(),
             delivered: entry.delivered(),
+            last,
         });
         // First the tombstone, then the entry: at every moment the session is found as one of the two.
         self.tombstones.insert(entry.id(), Arc::clone(&tombstone));
@@ -199,6 +210,7 @@ impl<H> Registry<H> {
             match entry.state() {
                 SessionState::Live => counts.live += 1,
                 SessionState::Suspect => counts.suspect += 1,
+                SessionState::Detached => counts.detached += 1,
             }
             let progress = entry.progress();
             counts.open_messages += progress.open_messages;
@@ -268,7 +280,7 @@ mod tests {
         let (_permit, entry) = open(&registry, "a", now);
         entry.leg(Leg::Client).count(3, 70);
         assert!(matches!(registry.find(entry.id()), Lookup::Live(_)));
-        registry.close(&entry, ending(), now + Duration::from_secs(5), SystemTime::UNIX_EPOCH);
+        registry.close(&entry, ending(), None, now + Duration::from_secs(5), SystemTime::UNIX_EPOCH);
         let Lookup::Ended(tombstone) = registry.find(entry.id()) else { panic!("no tombstone") };
         assert_eq!((tombstone.legs[0].messages, tombstone.legs[0].bytes), (3, 70));
         assert_eq!(tombstone.duration, Duration::from_secs(5));
@@ -284,7 +296,7 @@ mod tests {
         let (registry, now) = registry();
         let entries: Vec<_> = (0..5).map(|_| open(&registry, "a", now)).collect();
         for (_, entry) in &entries {
-            registry.close(entry, ending(), now, SystemTime::UNIX_EPOCH);
+            registry.close(entry, ending(), None, now, SystemTime::UNIX_EPOCH);
         }
         assert_eq!(registry.counts().tombstones, 3);
         assert!(matches!(registry.find(entries[1].1.id()), Lookup::Unknown));

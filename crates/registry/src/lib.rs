@@ -11,6 +11,7 @@ mod index;
 mod remembered;
 mod session;
 mod tombstone;
+mod v1;
 
 pub use admission::{Admission, Permit, Refused};
 pub use delivery::{Confirm, DeliveryNote, DeliveryRules, Message, Progress};
@@ -20,3 +21,7 @@ pub use index::{Counts, Filter, Lookup, Page, Registry, RegistryLimits};
 pub use remembered::Remembered;
 pub use session::{CloseCodes, Ending, Note, Order, Session, SessionLimits};
 pub use tombstone::{Delivered, LegTotals, Tombstone};
+pub use v1::{
+    AppAck, Counters, Detached, Hello, LastWord, Parting, Refusal, ToApp, V1Limits, V1Note, V1Progress,
+    V1Session, Write,
+};

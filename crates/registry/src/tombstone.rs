@@ -7,6 +7,7 @@ use pulsegate_core::SessionId;
 
 use crate::entry::SessionInfo;
 use crate::session::Ending;
+use crate::v1::LastWord;
 
 /// Final counters of one leg: what was received from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Delivered {
 }
 
 /// A session that ended: the answer to a late question.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Tombstone {
     /// The session's id.
     pub id: SessionId,
@@ -49,4 +50,6 @@ pub struct Tombstone {
     pub legs: [LegTotals; 2],
     /// Messages to the client.
     pub delivered: Delivered,
+    /// For a client that comes back too late.
+    pub last: Option<Box<LastWord>>,
 }

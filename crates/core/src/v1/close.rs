@@ -76,7 +76,7 @@ impl After {
     /// Returns what follows a Close frame with `code`; `None`: the connection was cut without one.
     pub fn close(code: Option<u16>) -> After {
         match code {
-            None | Some(1001 | 1006 | 1012 | 4408 | 4500 | 4503) => After::Resume,
+            None | Some(1001 | 1006 | 1012 | 1013 | 4408 | 4500 | 4503) => After::Resume,
             Some(4409) => After::Done,
             Some(4400..=4499) => After::Restart,
             Some(_) => After::Done,

@@ -91,6 +91,8 @@ pub struct SendWindow<T> {
     reached: u64,
     slots: VecDeque<Slot<T>>,
     bytes: usize,
+    /// Bytes of those that were written on this connection, or had come before it.
+    flight: usize,
     /// Slots that were never written and have a time limit.
     limited: usize,
 }
@@ -122,6 +124,7 @@ impl<T: Copy> SendWindow<T> {
             reached: 0,
             slots: VecDeque::new(),
             bytes: 0,
+            flight: 0,
             limited: 0,
         }
     }
@@ -166,7 +169,7 @@ impl<T: Copy> SendWindow<T> {
             let count = (self.place(self.sent + 1) - first) as u64;
             return Some(Transmit::Skip { count, reason });
         }
-        if self.sent == self.last() {
+        if !self.has_unsent() || !self.may_fly(first) {
             return None;
         }
         let again = self.sent < self.reached;
@@ -178,7 +181,17 @@ impl<T: Copy> SendWindow<T> {
         }
     }
 
-    /// Returns whether [`poll_transmit`](SendWindow::poll_transmit) has something.
+    /// Whether the other side allows one more: what was pushed before it said how much may be waiting.
+    fn may_fly(&self, place: usize) -> bool {
+        let (Some(peer), Content::Message(message)) = (self.peer, &self.slots[place].content) else {
+            return true;
+        };
+        let messages = self.sent - self.acked;
+        let fits = self.flight.saturating_add(message.payload.len()) <= peer.bytes;
+        messages == 0 || ((messages as usize) < peer.messages && fits)
+    }
+
+    /// Returns whether something is to be written, now or when the other side allows it.
     pub fn has_unsent(&self) -> bool {
         self.sent < self.last()
     }
@@ -196,6 +209,7 @@ impl<T: Copy> SendWindow<T> {
             self.acked += 1;
             if let Content::Message(message) = slot.content {
                 self.bytes -= message.payload.len();
+                self.flight -= message.payload.len();
                 if let Some(tag) = message.tag {
                     fates(tag, Fate::Handled);
                 }
@@ -226,13 +240,18 @@ impl<T: Copy> SendWindow<T> {
     ///
     /// # Errors
     /// It lacks what was acknowledged, or has what was never written.
-    pub fn resume(&mut self, received: u64) -> Result<(), PositionError> {
+    pub fn resume(&mut self, received: u64, now: Instant) -> Result<(), PositionError> {
         if received < self.acked || received > self.reached {
             return Err(PositionError);
         }
         self.sent = received;
-        for slot in &mut self.slots {
-            slot.sent_at = None;
+        self.flight = 0;
+        for (seq, slot) in (self.acked + 1..).zip(&mut self.slots) {
+            // What has come needs no second time, and its ACK is awaited from here on.
+            slot.sent_at = (seq <= received).then_some(now);
+            if let (Content::Message(message), true) = (&slot.content, seq <= received) {
+                self.flight += message.payload.len();
+            }
         }
         Ok(())
     }
@@ -268,7 +287,7 @@ impl<T: Copy> SendWindow<T> {
                 fates(tag, Fate::Expired(sent));
             }
         }
-        (self.bytes, self.limited) = (0, 0);
+        (self.bytes, self.limited, self.flight) = (0, 0, 0);
         self.slots = VecDeque::new();
     }
 
@@ -328,7 +347,11 @@ impl<T: Copy> SendWindow<T> {
                 self.limited -= 1;
             }
         }
-        self.slots[place].sent_at = Some(now);
+        let slot = &mut self.slots[place];
+        slot.sent_at = Some(now);
+        if let Content::Message(message) = &slot.content {
+            self.flight += message.payload.len();
+        }
     }
 
     /// Gives the message at `place` its end if its time is over.
@@ -344,9 +367,11 @@ impl<T: Copy> SendWindow<T> {
 
     fn drop_content(&mut self, place: usize, reason: SkipReason, fate: Fate, fates: Fates<'_, T>) {
         let is_unsent = place >= self.place(self.reached + 1);
+        let is_in_flight = place < self.place(self.sent + 1);
         let slot = &mut self.slots[place];
         if let Content::Message(message) = std::mem::replace(&mut slot.content, Content::Gone(reason)) {
             self.bytes -= message.payload.len();
+            self.flight -= if is_in_flight { message.payload.len() } else { 0 };
             self.limited -= usize::from(is_unsent && message.expires_at.is_some());
             if let Some(tag) = message.tag {
                 fates(tag, fate);

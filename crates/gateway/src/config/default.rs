@@ -40,6 +40,15 @@ impl Default for Config {
                 outcomes_max: 10_000,
                 outcome_ttl: Duration::from_secs(600),
             },
+            v1: V1 {
+                offer: Switch::On,
+                window_messages: 1024,
+                window_bytes: 256 * 1024,
+                resume_window: Duration::from_secs(120),
+                confirm_within: Duration::from_secs(1),
+                page_frozen_after: Duration::from_secs(60),
+                app_ack: AppAck::Received,
+            },
             limits: Limits {
                 sessions_max: 9_000,
                 sessions_per_address_max: 9_000,

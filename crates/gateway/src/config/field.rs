@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::kind::Value;
 use super::text::read_network;
-use super::{Confirm, ControlAddr, LogFormat, Profile};
+use super::{AppAck, Confirm, ControlAddr, LogFormat, Profile, Switch};
 
 /// A field of the configuration.
 pub(super) trait Field: Sized {
@@ -87,7 +87,9 @@ text_field!(
     PathBuf, |path| path.display().to_string();
     Profile, |profile| profile.name().into();
     LogFormat, |format| format.name().into();
-    Confirm, |confirm| confirm.as_str().into()
+    Confirm, |confirm| confirm.as_str().into();
+    AppAck, |ack| ack.as_str().into();
+    Switch, |switch| switch.name().into()
 );
 
 impl Field for String {

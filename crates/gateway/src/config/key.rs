@@ -67,7 +67,7 @@ impl Key {
 pub const ENVIRONMENT_PREFIX: &str = "PULSEGATE_";
 
 /// Sections in the order of the file, each with one line of explanation.
-pub const SECTIONS: [(&str, &str); 12] = [
+pub const SECTIONS: [(&str, &str); 13] = [
     ("upstream", "The app that the gateway stands in front of."),
     ("listen", "What listens where."),
     (
@@ -75,6 +75,7 @@ pub const SECTIONS: [(&str, &str); 12] = [
         "When a peer counts as gone. A silent client is declared dead no later than ping_interval + verdict_after.",
     ),
     ("delivery", "How messages to clients are confirmed."),
+    ("v1", "Clients that speak pulsegate.v1 (PROTOCOL.md): acknowledged both ways, resumed after a drop."),
     ("limits", "Every bound that a client or an app can run into."),
     ("registry", "What is remembered of sessions."),
     ("forwarded", "Which proxies in front of the gateway are believed."),
@@ -90,6 +91,12 @@ const PROFILES: &[&str] = &["fast", "balanced", "battery"];
 
 /// How far messages are followed.
 const CONFIRMS: &[&str] = &["off", "kernel", "received"];
+
+/// When a client's message counts as handled.
+const APP_ACKS: &[&str] = &["received", "written"];
+
+/// Whether or not.
+const SWITCH: &[&str] = &["on", "off"];
 
 /// Names of log formats.
 const LOG_FORMATS: &[&str] = &["auto", "json", "pretty"];
@@ -201,6 +208,21 @@ keys! {
         "Messages remembered after their end, so that a late question gets a true answer.";
     delivery.outcome_ttl => Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(30 * 24 * 3600) },
         "How long a message is remembered after its end.";
+
+    v1.offer => Kind::Choice(SWITCH),
+        "on or off: whether the gateway speaks it with clients that offer it; all others are passed through.";
+    v1.window_messages => count(1, 65_536),
+        "Messages that may be under way in each direction; so many are kept to be sent again.";
+    v1.window_bytes => size(1024, GIB),
+        "Their payload bytes; a message that is larger goes alone.";
+    v1.resume_window => duration(100),
+        "How long a session whose client has no connection waits for it.";
+    v1.confirm_within => duration(100),
+        "How long a message may be without an ACK before the client is asked.";
+    v1.page_frozen_after => duration(1000),
+        "How long a client's code may stay silent while its WebSocket stack answers pings: a hung page, not a dead line.";
+    v1.app_ack => Kind::Choice(APP_ACKS),
+        "When a client's message counts as handled: received (the app's WebSocket stack has read it, as the pong to a ping behind it tells) or written (our kernel has taken it).";
 
     limits.sessions_max => count(1, 10_000_000),
         "Sessions at once; each needs two file descriptors. More are refused with 503.";

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pulsegate_registry::Confirm;
+use pulsegate_registry::{AppAck, Confirm};
 
 pub use self::fault::{Fault, Line, Place};
 pub use self::key::{ENVIRONMENT_PREFIX, KEYS, Key, SECTIONS};
@@ -42,6 +42,8 @@ pub struct Config {
     pub liveness: Liveness,
     /// How messages to clients are confirmed.
     pub delivery: Delivery,
+    /// Clients that speak `pulsegate.v1`.
+    pub v1: V1,
     /// Every bound that a client or an app can run into.
     pub limits: Limits,
     /// What is remembered of sessions.
@@ -146,6 +148,34 @@ pub struct Delivery {
     pub outcomes_max: usize,
     /// How long an ended message is remembered.
     pub outcome_ttl: Duration,
+}
+
+/// Clients that speak `pulsegate.v1`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct V1 {
+    /// Whether the gateway speaks it.
+    pub offer: Switch,
+    /// Messages under way in each direction.
+    pub window_messages: usize,
+    /// Their payload bytes.
+    pub window_bytes: usize,
+    /// How long a session waits for a client without a connection.
+    pub resume_window: Duration,
+    /// When a message without an ACK is asked for.
+    pub confirm_within: Duration,
+    /// How long a client's code may be silent while its WebSocket stack answers.
+    pub page_frozen_after: Duration,
+    /// When a client's message counts as handled by the app.
+    pub app_ack: AppAck,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// Every bound that a client or an app can run into.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::kind::Form;
-use super::{ControlAddr, LogFormat, Profile};
+use super::{ControlAddr, LogFormat, Profile, Switch};
 
 /// Longest text that a key takes.
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
@@ -111,6 +111,32 @@ impl Profile {
             Profile::Balanced => "balanced",
             Profile::Battery => "battery",
         }
+    }
+}
+
+impl FromStr for Switch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Switch, &'static str> {
+        [Switch::On, Switch::Off]
+            .into_iter()
+            .find(|switch| switch.name() == text)
+            .ok_or("on or off is expected")
+    }
+}
+
+impl Switch {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Switch::On => "on",
+            Switch::Off => "off",
+        }
+    }
+
+    /// Returns whether it is on.
+    pub fn is_on(self) -> bool {
+        self == Switch::On
     }
 }
 

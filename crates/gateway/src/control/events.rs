@@ -1,5 +1,6 @@
 //! What the event feed says: names, ids and data of its events. The stream itself is in `stream`.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use axum::response::sse;
@@ -9,19 +10,21 @@ use pulsegate_registry::Event;
 use serde::Serialize;
 
 use super::message_view::SettledView;
-use super::view::{InfoView, TombstoneView, rfc3339};
+use super::view::{InfoView, TombstoneView, rfc3339, seconds};
 use crate::feed::{Notice, What};
 
 /// Said to a reader that missed events.
 pub(super) const GAP: &str = "gap";
 
 /// Every event that a reader can ask for by name.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 11] = [
     "session.opened",
     "session.suspect",
     "session.recovered",
     "session.dead",
     "session.confirmed",
+    "session.detached",
+    "session.resumed",
     "session.ended",
     "message.settled",
     "drain.started",
@@ -45,6 +48,8 @@ enum More<'a> {
     Leg { leg: Leg },
     Dead { leg: Leg, cause: Cause, verdict: VerdictView<'a> },
     Confirmed { level: Level, messages: u64 },
+    Detached { reason: &'static str },
+    Resumed { peer: SocketAddr, outage_seconds: f64, to_client_messages: u64 },
     Ended(Box<TombstoneView<'a>>),
     Settled(SettledView),
     Started { sessions: usize },
@@ -67,6 +72,8 @@ pub(super) fn name(what: &What) -> &'static str {
         What::SessionRecovered { .. } => "session.recovered",
         What::SessionDead { .. } => "session.dead",
         What::SessionConfirmed { .. } => "session.confirmed",
+        What::SessionDetached { .. } => "session.detached",
+        What::SessionResumed { .. } => "session.resumed",
         What::SessionEnded { .. } => "session.ended",
         What::MessageSettled { .. } => "message.settled",
         What::DrainStarted { .. } => "drain.started",
@@ -81,7 +88,9 @@ pub(super) fn session(what: &What) -> Option<SessionId> {
         | What::SessionSuspect { id, .. }
         | What::SessionRecovered { id, .. }
         | What::SessionDead { id, .. }
-        | What::SessionConfirmed { id, .. } => Some(*id),
+        | What::SessionConfirmed { id, .. }
+        | What::SessionDetached { id, .. }
+        | What::SessionResumed { id, .. } => Some(*id),
         What::SessionEnded { tombstone } => Some(tombstone.id),
         What::MessageSettled { session, .. } => Some(*session),
         What::DrainStarted { .. } | What::DrainFinished { .. } => None,
@@ -112,6 +121,10 @@ pub(super) fn event(boot: u64, event: &Event<Notice>) -> sse::Event {
         },
         What::SessionConfirmed { level, messages, .. } => {
             More::Confirmed { level: *level, messages: *messages }
+        }
+        What::SessionDetached { why, .. } => More::Detached { reason: why },
+        What::SessionResumed { peer, outage, to_client, .. } => {
+            More::Resumed { peer: *peer, outage_seconds: seconds(*outage), to_client_messages: *to_client }
         }
         What::SessionEnded { tombstone } => More::Ended(Box::new(tombstone.as_ref().into())),
         What::MessageSettled { id, requested, outcome, elapsed, .. } => {

@@ -86,7 +86,7 @@ impl SettledView {
 
 fn parts(outcome: Outcome) -> (&'static str, Option<Level>, Option<Sent>) {
     let sent = match outcome {
-        Outcome::Delivered(_) => None,
+        Outcome::Delivered(_) | Outcome::Rejected => None,
         Outcome::Expired { sent, .. } => Some(sent),
     };
     (outcome.as_str(), outcome.level(), sent)

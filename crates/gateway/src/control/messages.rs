@@ -226,6 +226,13 @@ fn answer(record: &Record) -> Result<Response, Problem> {
     };
     let sent = match outcome {
         Outcome::Delivered(_) => return Ok(Json(view).into_response()),
+        Outcome::Rejected => {
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "message-rejected",
+                "The client's code refused the message",
+            ));
+        }
         Outcome::Expired { sent, .. } => sent,
     };
     let member = serde_json::to_value(view).expect("all keys are text");

@@ -105,10 +105,10 @@ pub(super) fn ended(tombstone: &Tombstone) -> Problem {
 }
 
 pub(super) fn state(text: &str) -> Result<SessionState, &'static str> {
-    [SessionState::Live, SessionState::Suspect]
+    SessionState::ALL
         .into_iter()
         .find(|state| state.as_str() == text)
-        .ok_or("live or suspect is expected")
+        .ok_or("live, suspect or detached is expected")
 }
 
 fn limit(text: &str) -> Result<usize, String> {

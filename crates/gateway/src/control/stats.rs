@@ -207,12 +207,13 @@ mod tests {
     use crate::ops::Metrics;
     use pulsegate_core::{Cause, EndReason, Leg};
     use pulsegate_heartbeat::Doubts;
+    use pulsegate_registry::Mode;
 
     #[test]
     fn totals_are_those_of_the_metrics() {
         let metrics = Metrics::new();
-        metrics.session_opened();
-        metrics.session_opened();
+        metrics.session_opened(Mode::Plain);
+        metrics.session_opened(Mode::Plain);
         metrics.session_ended(EndReason::WriteStalled, Duration::from_secs(1));
         metrics.leg(Leg::App).dead_peer(Cause::Frozen, Duration::from_secs(1), Doubts::default());
         metrics.leg(Leg::Client).suspects.increment(3);

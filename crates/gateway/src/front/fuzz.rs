@@ -9,6 +9,7 @@ use http_body_util::Empty;
 use hyper::{client, server};
 use ipnet::IpNet;
 use pulsegate_core::ReservedBits;
+use pulsegate_registry::Mode;
 
 use super::labels::{LabelSources, Labels};
 use super::{answer, forwarded, handshake, headers, passthrough, upgrade, upstream};
@@ -71,7 +72,7 @@ pub fn request(head: &request::Parts, peer: SocketAddr, rules: &Rules, session: 
     if let Err(reason) = handshake::check_upgrade(head, &rules.origins) {
         return Outcome::Refused(reason.as_str());
     }
-    let (request, _id) = upgrade::app_request(head, peer, &rules.trusted, session);
+    let (request, _id) = upgrade::app_request(head, peer, &rules.trusted, session, Mode::Plain);
     let client = forwarded::client_address(&head.headers, peer, &rules.trusted);
     let labels = LabelSources::new(&rules.labels, rules.label_bytes_max).read(head);
     Outcome::Upgrade { request, client, labels }

@@ -4,7 +4,8 @@
 //! things happens to a request (`service`): an upgrade request goes through the handshake with the app and
 //! becomes a session of the relay (`upgrade`), anything else is passed through as HTTP (`passthrough`).
 //! What can be decided without a socket is a pure function with a table of tests: `handshake` (the request),
-//! `answer` (the app's 101), `headers`, `forwarded`, `trace`, `labels`.
+//! `answer` (the app's 101), `headers`, `forwarded`, `trace`, `labels`. A client that speaks pulsegate.v1 has
+//! more to say in its handshake, and may come back to its session instead of beginning one (`v1`).
 //!
 //! What hyper keeps for itself, and the front therefore can't do better:
 //! - a head that hyper can't parse is answered by hyper, 400, 414 or 431 with an empty body; counted here;
@@ -36,6 +37,7 @@ mod tests;
 mod trace;
 mod upgrade;
 mod upstream;
+mod v1;
 
 pub(crate) use accept::Acceptor;
 pub(crate) use place::Place;

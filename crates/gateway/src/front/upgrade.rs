@@ -24,6 +24,7 @@ use super::place::Place;
 use super::rejection::Rejection;
 use super::service::{AnswerBody, Front};
 use super::upstream::{self, DialFailure};
+use super::v1::{self, Offered, Returning, Wish};
 use super::{forwarded, handshake, headers, sockets, trace};
 use crate::relay::Established;
 use crate::shared::Shared;
@@ -47,19 +48,38 @@ pub(super) async fn upgrade(
     mut head: request::Parts,
 ) -> Response<AnswerBody> {
     let attempt = Attempt::new(&front.shared);
-    let result = match admit(&front, peer, &head) {
-        Ok((client, permit)) => {
-            let on_client = take_upgrade(&mut head);
-            let request = Asking { peer, client, permit, place, on_client, head };
-            request.ask(&front, attempt.started).await
+    let speaks_v1 = front.shared.config.v1.offer.is_on();
+    let offered = if speaks_v1 { Offered::take(&mut head.headers) } else { None };
+    let result = if let Some(wish) = offered.as_ref().and_then(Offered::resume) {
+        come_back(&front, place, peer, head, wish).map_err(|reason| (reason, None))
+    } else {
+        match admit(&front, peer, &head) {
+            Ok((client, permit)) => {
+                let on_client = take_upgrade(&mut head);
+                let request = Asking { peer, client, permit, place, on_client, offered, head };
+                request.ask(&front, attempt.started).await
+            }
+            Err(reason) => Err((reason, None)),
         }
-        Err(reason) => Err((reason, None)),
     };
     attempt.settled();
     result.unwrap_or_else(|(reason, detail)| {
         debug!(%peer, reason = reason.as_str(), "handshake refused");
         front.refuse(reason, detail)
     })
+}
+
+/// Answers a client that wants its session back.
+fn come_back(
+    front: &Front,
+    place: Place,
+    peer: SocketAddr,
+    mut head: request::Parts,
+    wish: Wish,
+) -> Result<Response<AnswerBody>, Rejection> {
+    check(front, &head)?;
+    let on_client = take_upgrade(&mut head);
+    Ok(Returning { peer, place, on_client, head, wish }.welcome(&front.shared))
 }
 
 /// A refusal with what there is to say about it.
@@ -72,6 +92,8 @@ struct Asking {
     permit: Permit,
     place: Place,
     on_client: OnUpgrade,
+    /// Set if the client speaks `pulsegate.v1`.
+    offered: Option<Offered>,
     head: request::Parts,
 }
 
@@ -80,7 +102,8 @@ impl Asking {
         let shared = &front.shared;
         let id = self.permit.id().to_string();
         let trusted = &shared.config.forwarded.trusted;
-        let (request, request_id) = app_request(&self.head, self.peer, trusted, &id);
+        let mode = if self.offered.is_some() { Mode::V1 } else { Mode::Plain };
+        let (request, request_id) = app_request(&self.head, self.peer, trusted, &id, mode);
         let stream = upstream::dial(shared, &front.target).await.map_err(dial_refusal)?;
         let mut answer = upstream::exchange(shared, stream, request).await.map_err(dial_refusal)?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -93,8 +116,16 @@ impl Asking {
         })?;
         let upgraded = hyper::upgrade::on(&mut answer).await;
         let app = upgraded.ok().and_then(into_socket).ok_or_else(|| dial_refusal(DialFailure::Reset))?;
-        self.hand_over(front, app, agreement, request_id, started);
-        Ok(switching(answer.into_parts().0))
+        let mut switching = switching(answer.into_parts().0);
+        // A client that did not offer the two together gets the app's alone, and no more than anybody else.
+        let agreed =
+            self.offered.as_ref().and_then(|offered| offered.agree(agreement.subprotocol.as_deref()));
+        let mode = if agreed.is_some() { Mode::V1 } else { Mode::Plain };
+        if let Some(entry) = agreed {
+            v1::set_subprotocol(switching.headers_mut(), entry);
+        }
+        self.hand_over(front, app, agreement, mode, request_id, started);
+        Ok(switching)
     }
 
     /// Begins the session once hyper has written the 101 and given the client's socket back.
@@ -103,6 +134,7 @@ impl Asking {
         front: &Arc<Front>,
         app: (TcpStream, Bytes),
         agreement: Agreement,
+        mode: Mode,
         request_id: Box<str>,
         started: Instant,
     ) {
@@ -110,11 +142,11 @@ impl Asking {
             peer: self.peer,
             client: self.client,
             path: clean(self.head.uri.path(), PATH_BYTES_MAX),
-            origin: origin(&self.head.headers).map(|origin| clean(origin, ORIGIN_BYTES_MAX)),
+            origin: origin(&self.head.headers),
             subprotocol: agreement.subprotocol,
             labels: front.labels.read(&self.head),
             request_id,
-            mode: Mode::Plain,
+            mode,
             receipts: agreement.receipts,
         };
         let (shared, relay) = (Arc::clone(&front.shared), Arc::clone(&front.relay));
@@ -137,6 +169,11 @@ impl Asking {
     }
 }
 
+fn check(front: &Front, head: &request::Parts) -> Result<(), Rejection> {
+    handshake::check_upgrade(head, &front.shared.config.origin.allow)?;
+    if front.shared.stop.is_cancelled() { Err(Rejection::Draining) } else { Ok(()) }
+}
+
 /// Checks what needs no app, and takes a place among the sessions.
 pub(super) fn admit(
     front: &Front,
@@ -144,10 +181,7 @@ pub(super) fn admit(
     head: &request::Parts,
 ) -> Result<(IpAddr, Permit), Rejection> {
     let config = &front.shared.config;
-    handshake::check_upgrade(head, &config.origin.allow)?;
-    if front.shared.stop.is_cancelled() {
-        return Err(Rejection::Draining);
-    }
+    check(front, head)?;
     let client = forwarded::client_address(&head.headers, peer, &config.forwarded.trusted);
     let permit = front.shared.registry.admit(client).map_err(|refused| match refused {
         Refused::SessionsMax => Rejection::SessionsMax,
@@ -162,6 +196,7 @@ pub(crate) fn app_request(
     peer: SocketAddr,
     trusted: &[IpNet],
     session: &str,
+    mode: Mode,
 ) -> (Request<Empty<Bytes>>, Box<str>) {
     let mut request = Request::new(Empty::new());
     let path = client.uri.path_and_query().cloned();
@@ -179,12 +214,14 @@ pub(crate) fn app_request(
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(PULSEGATE_SESSION, HeaderValue::from_str(session).expect("an id is ASCII"));
-    headers.insert(PULSEGATE_MODE, HeaderValue::from_static("plain"));
+    headers.insert(PULSEGATE_MODE, HeaderValue::from_static(mode.as_str()));
     (request, request_id)
 }
 
-fn origin(headers: &HeaderMap) -> Option<&str> {
-    only(headers, &ORIGIN)?.to_str().ok()
+/// What is kept of a page's origin.
+pub(super) fn origin(headers: &HeaderMap) -> Option<Box<str>> {
+    let origin = only(headers, &ORIGIN)?.to_str().ok()?;
+    Some(clean(origin, ORIGIN_BYTES_MAX))
 }
 
 /// Takes out of a request what gives its socket back after the 101.
@@ -197,7 +234,7 @@ fn take_upgrade(head: &mut request::Parts) -> OnUpgrade {
 }
 
 /// Takes a socket back from hyper, with the bytes that came behind the head.
-fn into_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+pub(super) fn into_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     // A copy: hyper's buffer would stay pinned as long as the session holds a byte of it.
     let early = Bytes::copy_from_slice(&parts.read_buf);

@@ -11,7 +11,7 @@ use pulsegate_registry::Counts;
 
 use crate::shared::clock;
 
-/// Messages go this way; those of clients are not confirmed yet.
+/// Messages go this way; those of clients are counted in `v1`.
 const DIRECTION: &str = "to_client";
 
 /// The label for a level that nothing is known of.
@@ -21,6 +21,7 @@ pub(crate) struct DeliveryMetrics {
     accepted: Counter,
     delivered: [Counter; Level::ALL.len()],
     unsent: Counter,
+    rejected: Counter,
     /// By the level that was reached, and at last those of which nothing is known.
     maybe_sent: [Counter; Level::ALL.len() + 1],
     seconds: [Histogram; Level::ALL.len()],
@@ -44,6 +45,7 @@ impl DeliveryMetrics {
             accepted: counter!("pulsegate_deliveries_accepted_total", "direction" => DIRECTION),
             delivered: Level::ALL.map(|level| settled("delivered", level.as_str())),
             unsent: settled("expired_unsent", NONE),
+            rejected: settled("rejected", handled),
             maybe_sent: [kernel, received, handled, NONE].map(|level| settled("expired_maybe_sent", level)),
             seconds: Level::ALL.map(|level| {
                 histogram!("pulsegate_delivery_seconds", "direction" => DIRECTION, "level" => level.as_str())
@@ -77,6 +79,7 @@ impl DeliveryMetrics {
                 self.confirmed(level, 1);
                 self.seconds[level as usize].record(elapsed);
             }
+            Outcome::Rejected => self.rejected.increment(1),
             Outcome::Expired { sent: Sent::No, .. } => self.unsent.increment(1),
             Outcome::Expired { sent: Sent::Maybe, reached } => {
                 self.maybe_sent[reached.map_or(Level::ALL.len(), |level| level as usize)].increment(1);
@@ -107,7 +110,7 @@ pub(super) fn describe() {
     );
     describe_counter!(
         "pulsegate_deliveries_settled_total",
-        "Messages with their end: delivered, expired_unsent (they never left) or expired_maybe_sent, and how far they are known to have come. Accepted less settled is in flight."
+        "Messages with their end: delivered, rejected (by the client), expired_unsent (they never left) or expired_maybe_sent, and how far they are known to have come. Accepted less settled is in flight."
     );
     describe_histogram!(
         "pulsegate_delivery_seconds",

@@ -10,6 +10,7 @@ pub(super) fn describe_all() {
     describe_liveness();
     describe_traffic();
     super::delivery::describe();
+    super::v1::describe();
 }
 
 fn describe_sessions() {

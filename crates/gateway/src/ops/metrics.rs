@@ -10,6 +10,7 @@ use pulsegate_heartbeat::{Doubt, Doubts};
 use pulsegate_registry::{Counts, Mode, SessionState};
 
 use super::delivery::DeliveryMetrics;
+use super::v1::V1Metrics;
 use crate::front::{DialFailure, Rejection};
 
 /// From half a millisecond to a minute: round trips, handshakes, and detection times with the bounds of the profiles
@@ -20,13 +21,14 @@ const SECONDS_SHORT: [f64; 19] = [
 ];
 
 /// Histograms with those buckets, without prefix and unit.
-const HISTOGRAMS_SHORT: [&str; 6] = [
+const HISTOGRAMS_SHORT: [&str; 7] = [
     "handshake_duration",
     "round_trip",
     "dead_peer_detection",
     "timer_lag",
     "upstream_connect_duration",
     "delivery",
+    "resume_outage",
 ];
 
 /// From a second to a week: how long sessions last.
@@ -41,8 +43,8 @@ pub(crate) struct Metrics {
     handle: PrometheusHandle,
     process: metrics_process::Collector,
 
-    sessions: [Gauge; 2],
-    sessions_opened: Counter,
+    sessions: [Gauge; SessionState::ALL.len()],
+    sessions_opened: [Counter; Mode::ALL.len()],
     sessions_ended: [Counter; EndReason::ALL.len()],
     session_duration: Histogram,
 
@@ -56,6 +58,7 @@ pub(crate) struct Metrics {
     legs: [LegMetrics; 2],
     timer_lag: Histogram,
     pub(crate) delivery: DeliveryMetrics,
+    pub(crate) v1: V1Metrics,
 
     upstream_up: Gauge,
     upstream_connects: Counter,
@@ -107,9 +110,9 @@ impl Metrics {
             handle: recorder.handle(),
             recorder,
             process,
-            sessions: [SessionState::Live, SessionState::Suspect]
-                .map(|state| gauge!("pulsegate_sessions", "state" => state.as_str())),
-            sessions_opened: counter!("pulsegate_sessions_opened_total", "mode" => Mode::Plain.as_str()),
+            sessions: SessionState::ALL.map(|state| gauge!("pulsegate_sessions", "state" => state.as_str())),
+            sessions_opened: Mode::ALL
+                .map(|mode| counter!("pulsegate_sessions_opened_total", "mode" => mode.as_str())),
             sessions_ended: EndReason::ALL
                 .map(|reason| counter!("pulsegate_sessions_ended_total", "reason" => reason.as_str())),
             session_duration: histogram!("pulsegate_session_duration_seconds"),
@@ -123,6 +126,7 @@ impl Metrics {
             legs: Leg::BOTH.map(LegMetrics::resolve),
             timer_lag: histogram!("pulsegate_timer_lag_seconds"),
             delivery: DeliveryMetrics::resolve(),
+            v1: V1Metrics::resolve(),
             upstream_up: gauge!("pulsegate_upstream_up"),
             upstream_connects: counter!("pulsegate_upstream_connects_total"),
             upstream_connect_failures: DialFailure::ALL.map(
@@ -137,6 +141,7 @@ impl Metrics {
     pub(crate) fn render(&self, counts: &Counts) -> String {
         self.sessions[0].set(counts.live as f64);
         self.sessions[1].set(counts.suspect as f64);
+        self.sessions[2].set(counts.detached as f64);
         self.delivery.look(counts);
         with_local_recorder(&*self.recorder, || self.process.collect());
         self.handle.render()
@@ -148,8 +153,8 @@ impl Metrics {
     }
 
     /// Counts a session that began.
-    pub(crate) fn session_opened(&self) {
-        self.sessions_opened.increment(1);
+    pub(crate) fn session_opened(&self, mode: Mode) {
+        self.sessions_opened[mode as usize].increment(1);
     }
 
     /// Counts a session that ended.
@@ -334,7 +339,7 @@ mod tests {
     #[test]
     fn two_gateways_in_one_process_do_not_share_series() {
         let (one, two) = (Metrics::new(), Metrics::new());
-        one.session_opened();
+        one.session_opened(Mode::Plain);
         assert!(one.render(&Counts::default()).contains("pulsegate_sessions_opened_total{mode=\"plain\"} 1"));
         assert!(two.render(&Counts::default()).contains("pulsegate_sessions_opened_total{mode=\"plain\"} 0"));
     }

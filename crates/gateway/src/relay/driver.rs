@@ -8,18 +8,17 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use pulsegate_core::{Cause, Leg, Opcode, SessionId, Violation};
-use pulsegate_heartbeat::{KernelView, Look};
-use pulsegate_registry::{Ending, Entry, Note, Order, Session};
+use pulsegate_heartbeat::KernelView;
+use pulsegate_registry::{Ending, Entry, Order, Session};
 use tokio::io::AsyncWrite;
 
 use super::alarm::Alarm;
 use super::line::Line;
 use super::mailbox::Mailbox;
+use super::notes::tell_of_peer;
 use super::vigil;
-use crate::feed::What;
 use crate::front::Place;
 use crate::shared::{Shared, clock};
-use crate::sys;
 
 /// Passes over both sockets in one poll; then other tasks get their turn.
 const PASSES_MAX: usize = 16;
@@ -178,20 +177,18 @@ impl Driver {
     /// that our kernel gave up is over.
     fn kernel_view(&mut self, leg: Leg, now: Instant) -> Option<KernelView> {
         let look = self.session.wants_kernel_view(leg, now)?;
-        let line = &self.lines[leg.index()];
-        if look == Look::Delivery && sys::unacked_bytes(line.stream.as_ref()?) == Some(0) {
-            return Some(KernelView::all_taken());
-        }
-        let waiting = if line.reading { sys::has_bytes_waiting(line.stream.as_ref()?) } else { Ok(false) };
-        match waiting {
-            Ok(true) => self.session.handle_bytes(leg, now),
-            Ok(false) => {}
+        match self.lines[leg.index()].look(look)? {
+            Ok((waiting, view)) => {
+                if waiting {
+                    self.session.handle_bytes(leg, now);
+                }
+                view
+            }
             Err(error) => {
                 self.end_broken(leg, &error, now);
-                return None;
+                None
             }
         }
-        sys::kernel_view(self.lines[leg.index()].stream.as_ref()?)
     }
 
     /// Does what the machine wants done with the socket of `leg`; returns whether something changed.
@@ -209,10 +206,7 @@ impl Driver {
                 }
                 Order::Finish => line.finishing = true,
                 Order::Abandon(cause, farewell) => {
-                    if farewell.is_some() {
-                        line.push_close(farewell.as_ref());
-                        line.flush_last(&mut Context::from_waker(std::task::Waker::noop()));
-                    }
+                    line.abandon(farewell.as_ref());
                     self.abandon(leg, cause);
                 }
             }
@@ -244,33 +238,8 @@ impl Driver {
         while let Some(note) = self.session.poll_note() {
             // First the registry: who hears of it in the feed and asks finds it there.
             self.publish();
-            let id = self.id();
-            let metrics = &self.shared.metrics;
-            match note {
-                Note::Suspected(leg) => {
-                    metrics.leg(leg).suspects.increment(1);
-                    self.shared.feed.publish(What::SessionSuspect { id, leg });
-                    tracing::debug!(%id, %leg, "peer suspected");
-                }
-                Note::Recovered(leg) => {
-                    metrics.leg(leg).suspects_recovered.increment(1);
-                    self.shared.feed.publish(What::SessionRecovered { id, leg });
-                    tracing::debug!(%id, %leg, "suspect heard again");
-                }
-                Note::Withheld(leg, doubt) => {
-                    metrics.leg(leg).verdict_withheld(doubt);
-                    tracing::warn!(%id, %leg, doubt = doubt.as_str(), "verdict withheld: the fault may be our own");
-                }
-                Note::Spared(leg, doubts) => {
-                    metrics.leg(leg).verdict_spared(doubts);
-                    tracing::info!(%id, %leg, times = doubts.withheld(), "the withheld verdict would have been wrong");
-                }
-                Note::Delivery(note) => self.tell_delivery(note),
-                Note::Dead(leg, verdict) => {
-                    metrics.leg(leg).dead_peer(verdict.cause, verdict.silent_for, verdict.doubts);
-                    tracing::info!(%id, %leg, cause = %verdict.cause, verdict = %verdict, "peer declared dead");
-                    self.shared.feed.publish(What::SessionDead { id, leg, verdict });
-                }
+            if let Some(note) = tell_of_peer(&self.shared, self.id(), note) {
+                self.tell_delivery(note);
             }
         }
     }
@@ -346,7 +315,7 @@ impl Future for Driver {
 
 /// Returns whether our kernel says that the peer can't be reached, rather than that it hung up: no
 /// acknowledgement within `TCP_USER_TIMEOUT`, or no route.
-fn is_given_up(error: &io::Error) -> bool {
+pub(super) fn is_given_up(error: &io::Error) -> bool {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
     [TimedOut, HostUnreachable, NetworkUnreachable].contains(&error.kind())
 }

@@ -1,5 +1,6 @@
 //! One connection of a session: socket, frame reader, outbox.
 
+use std::io;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
@@ -7,10 +8,12 @@ use std::time::Instant;
 use pulsegate_core::{
     CloseFrame, ControlBudget, Direction, FrameClock, FrameReader, Leg, Opcode, ReservedBits,
 };
+use pulsegate_heartbeat::{KernelView, Look};
 use tokio::net::TcpStream;
 
 use super::outbox::Outbox;
 use crate::shared::Shared;
+use crate::sys;
 
 /// One connection of a session.
 #[derive(Debug)]
@@ -149,6 +152,20 @@ impl Line {
         true
     }
 
+    /// Looks into the kernel: whether bytes wait to be read that readiness has not told of yet, and its view of the
+    /// connection. `None`: there is no connection.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub(super) fn look(&self, look: Look) -> Option<io::Result<(bool, Option<KernelView>)>> {
+        let stream = self.stream.as_ref()?;
+        if look == Look::Delivery && sys::unacked_bytes(stream) == Some(0) {
+            return Some(Ok((false, Some(KernelView::all_taken()))));
+        }
+        let waiting = if self.reading { sys::has_bytes_waiting(stream) } else { Ok(false) };
+        Some(waiting.map(|waiting| (waiting, sys::kernel_view(stream))))
+    }
+
     /// Gives up writing: nothing that waits can go out any more. The next read that finds nothing tells of
     /// the end.
     pub(super) fn break_off(&mut self) {
@@ -163,9 +180,23 @@ impl Line {
         }
     }
 
+    /// The peer was declared dead: it gets this Close frame, if there is one, as far as the socket takes it now.
+    pub(super) fn abandon(&mut self, farewell: Option<&CloseFrame>) {
+        if farewell.is_some() {
+            self.push_close(farewell);
+            self.flush_last(&mut Context::from_waker(std::task::Waker::noop()));
+        }
+    }
+
     /// Drops the connection.
     pub(super) fn drop_stream(&mut self) {
         self.take_stream();
+    }
+
+    /// Gives the connection away with what waits for it.
+    pub(super) fn into_rest(mut self) -> Option<(TcpStream, Vec<u8>)> {
+        let rest = std::mem::take(&mut self.outbox).into_rest();
+        self.stream.take().map(|stream| (stream, rest))
     }
 
     /// Gives the connection away; nothing more is read from it or written to it here.
@@ -184,7 +215,7 @@ impl Line {
     /// Toward the app we are the client, and clients mask. What we mask may be of a page's choosing (the
     /// reason of a Close), so the key comes from the system: it must not be predictable (RFC 6455 sections
     /// 5.3 and 10.3). A system call per control frame is a cheap price.
-    fn mask(&self) -> Option<[u8; 4]> {
+    pub(super) fn mask(&self) -> Option<[u8; 4]> {
         match self.leg {
             Leg::Client => None,
             Leg::App => {

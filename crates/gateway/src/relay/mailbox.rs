@@ -1,11 +1,15 @@
 //! How others reach the task that owns a session.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use pulsegate_core::{CloseFrame, EndReason};
-use pulsegate_registry::Message;
+use pulsegate_registry::{Hello, Message};
+
+use crate::front::Place;
 
 /// Asks a session to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,7 @@ struct Letters {
     /// There was an order to end.
     ending: bool,
     messages: Vec<Message>,
+    arrivals: Vec<Arrival>,
     /// Messages that have no end yet, and their bytes.
     open: usize,
     open_bytes: usize,
@@ -52,11 +57,27 @@ struct Letters {
 }
 
 /// What a session's task finds in its mailbox.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Mail {
     pub(super) end: Option<EndOrder>,
     pub(super) messages: Vec<Message>,
+    pub(super) arrivals: Vec<Arrival>,
 }
+
+/// A connection of a client that wants its session back.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) hello: Hello,
+    pub(crate) peer: SocketAddr,
+    /// It goes to the thread of the session.
+    pub(crate) stream: std::net::TcpStream,
+    /// What came right behind the request.
+    pub(crate) early: Bytes,
+    pub(crate) place: Place,
+}
+
+/// A client that comes back so many times before its session looks is served the last time.
+const ARRIVALS_MAX: usize = 4;
 
 impl Mailbox {
     /// Leaves the order to end and wakes the session's task; returns whether it was the first.
@@ -94,6 +115,25 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Leaves a connection and wakes the session's task.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub(crate) fn arrive(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
+        let mut lock = self.lock();
+        let letters = lock.get_or_insert_default();
+        if letters.closed {
+            return Err(Box::new(arrival));
+        }
+        if letters.arrivals.len() == ARRIVALS_MAX {
+            letters.arrivals.remove(0);
+        }
+        letters.arrivals.push(arrival);
+        drop(lock);
+        self.waker.wake();
+        Ok(())
+    }
+
     /// A message of so many bytes has its end, which makes room for another.
     pub(super) fn release(&self, bytes: usize) {
         if let Some(letters) = &mut *self.lock() {
@@ -107,16 +147,25 @@ impl Mailbox {
         self.waker.register(waker);
         let mut lock = self.lock();
         let letters = lock.as_mut()?;
-        let mail = Mail { end: letters.end.take(), messages: std::mem::take(&mut letters.messages) };
-        (mail != Mail::default()).then_some(mail)
+        let mail = Mail {
+            end: letters.end.take(),
+            messages: std::mem::take(&mut letters.messages),
+            arrivals: std::mem::take(&mut letters.arrivals),
+        };
+        let is_empty = mail.end.is_none() && mail.messages.is_empty() && mail.arrivals.is_empty();
+        (!is_empty).then_some(mail)
     }
 
-    /// Takes no more messages from now on; returns those that nobody has looked at.
-    pub(super) fn close(&self) -> Vec<Message> {
+    /// Takes nothing from now on; returns what nobody has looked at.
+    pub(super) fn close(&self) -> Mail {
         let mut lock = self.lock();
         let letters = lock.get_or_insert_default();
         letters.closed = true;
-        std::mem::take(&mut letters.messages)
+        Mail {
+            end: None,
+            messages: std::mem::take(&mut letters.messages),
+            arrivals: std::mem::take(&mut letters.arrivals),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<Letters>>> {
@@ -127,7 +176,6 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use pulsegate_core::{IdSource, Level};
 
     const ROOM: Room = Room { messages: 2, bytes: 10 };
@@ -150,7 +198,7 @@ mod tests {
         assert_eq!(mailbox.send(message(11), ROOM), Ok(()));
         assert_eq!(mailbox.send(message(1), ROOM), Err(Refusal::Full));
         assert_eq!(mailbox.poll(Waker::noop()).map(|mail| mail.messages.len()), Some(1));
-        assert_eq!(mailbox.poll(Waker::noop()), None);
+        assert!(mailbox.poll(Waker::noop()).is_none());
         mailbox.release(11);
         assert_eq!(mailbox.send(message(5), ROOM), Ok(()));
         assert_eq!(mailbox.send(message(5), ROOM), Ok(()));
@@ -161,7 +209,7 @@ mod tests {
     fn a_session_that_is_over_takes_nothing() {
         let mailbox = Mailbox::default();
         mailbox.send(message(1), ROOM).unwrap();
-        assert_eq!(mailbox.close().len(), 1);
+        assert_eq!(mailbox.close().messages.len(), 1);
         assert_eq!(mailbox.send(message(1), ROOM), Err(Refusal::Ended));
     }
 

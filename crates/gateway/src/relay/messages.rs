@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pulsegate_core::{Leg, Level, MessageId, Opcode, Outcome};
+use pulsegate_core::{Leg, MessageId, Opcode, Outcome};
 use pulsegate_registry::{Confirm, DeliveryNote, Entry};
 
 use super::buffer::READ_BYTES_MAX;
@@ -55,25 +55,29 @@ impl Driver {
     }
 
     pub(super) fn tell_delivery(&mut self, note: DeliveryNote) {
-        let metrics = &self.shared.metrics.delivery;
-        match note {
-            DeliveryNote::Confirmed(level, messages) => {
-                metrics.confirmed(level, messages);
-                self.give_receipt(level, messages);
-            }
-            DeliveryNote::Lost(messages) => metrics.lost(messages),
-            DeliveryNote::Sent(id) => self.shared.messages.sent(id),
-            DeliveryNote::Settled(id, outcome) => settle(&self.shared, &self.entry, id, outcome),
-        }
+        tell_of_messages(&self.shared, &self.entry, &mut self.receipted, note);
     }
+}
 
-    /// Tells the app, if it wants to know, that so many more of its messages have come so far.
-    fn give_receipt(&mut self, level: Level, messages: u64) {
-        if self.entry.info().receipts {
-            self.receipted += messages;
-            let (id, messages) = (self.id(), self.receipted);
-            self.shared.feed.publish(What::SessionConfirmed { id, level, messages });
+/// Tells what became of messages to the client; `receipted` counts those that the app was told of.
+pub(super) fn tell_of_messages(
+    shared: &Shared,
+    entry: &Entry<Mailbox>,
+    receipted: &mut u64,
+    note: DeliveryNote,
+) {
+    match note {
+        DeliveryNote::Confirmed(level, messages) => {
+            shared.metrics.delivery.confirmed(level, messages);
+            if entry.info().receipts {
+                *receipted += messages;
+                let (id, messages) = (entry.id(), *receipted);
+                shared.feed.publish(What::SessionConfirmed { id, level, messages });
+            }
         }
+        DeliveryNote::Lost(messages) => shared.metrics.delivery.lost(messages),
+        DeliveryNote::Sent(id) => shared.messages.sent(id),
+        DeliveryNote::Settled(id, outcome) => settle(shared, entry, id, outcome),
     }
 }
 

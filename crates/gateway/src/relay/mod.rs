@@ -2,7 +2,8 @@
 //!
 //! [`driver`] polls, [`alarm`] wakes it up, [`forward`] is the data path, [`mod@line`] is one connection,
 //! [`outbox`] what waits for a full socket, [`buffer`] the read buffer that all sessions of a thread share,
-//! [`mailbox`] how others reach a session, [`messages`] messages to the client and their ends, [`vigil`] what becomes of the sockets of the dead.
+//! [`mailbox`] how others reach a session, [`messages`] messages to the client and their ends, [`notes`] what is told of peers, [`vigil`] what becomes of the sockets of the dead,
+//! [`v1`] the driver of sessions that outlive their client's connections.
 
 mod alarm;
 mod buffer;
@@ -11,18 +12,21 @@ mod forward;
 mod line;
 mod mailbox;
 mod messages;
+mod notes;
 mod outbox;
+mod v1;
 mod vigil;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use pulsegate_core::{Leg, Outcome, ReservedBits, Sent};
-use pulsegate_registry::{Permit, Session, SessionInfo, Tombstone};
+use pulsegate_registry::{Ending, Entry, LastWord, Mode, Permit, Session, SessionInfo, Tombstone};
 use tokio::net::TcpStream;
 
-pub(crate) use mailbox::{Mailbox, Refusal, Room};
+pub(crate) use mailbox::{Arrival, Mailbox, Refusal, Room};
+pub(crate) use v1::{new_secret, refuse};
 pub(crate) use vigil::VIGILS_MAX;
 
 use crate::feed::What;
@@ -49,8 +53,13 @@ pub(crate) struct Established {
 
 /// Starts the session's task.
 pub(crate) fn spawn(shared: &Arc<Shared>, established: Established) {
-    let (permit, driver) = open(shared, established);
-    shared.sessions.spawn(serve(permit, driver));
+    match established.info.mode {
+        Mode::Plain => {
+            let (permit, driver) = open(shared, established);
+            shared.sessions.spawn(serve(permit, driver));
+        }
+        Mode::V1 => v1::spawn(shared, established),
+    }
 }
 
 /// A session's task.
@@ -77,27 +86,40 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
     let behind_proxy = info.client != info.peer.ip().to_canonical();
     let limits = Arc::clone(&shared.session_limits);
     let session = Session::new(limits, &shared.crowds, behind_proxy, fastrand::u64(..), now);
-    // Published first: who finds the session in the registry can find its beginning in the feed.
-    let info = Arc::new(info);
-    shared.feed.publish(What::SessionOpened { id: permit.id(), info: Arc::clone(&info) });
-    shared.metrics.session_opened();
-    tracing::debug!(id = %permit.id(), peer = %info.peer, path = %info.path, "session opened");
-    let entry = shared.registry.open(&permit, info, Mailbox::default(), now, SystemTime::now());
+    let entry = list(shared, &permit, info, now);
     let mut driver = Driver::new(Arc::clone(shared), entry, session, lines, place, now);
     driver.take_early(Leg::Client, &client_early, now);
     driver.take_early(Leg::App, &app_early, now);
     (permit, driver)
 }
 
+/// Lists a session.
+fn list(shared: &Shared, permit: &Permit, info: SessionInfo, now: Instant) -> Arc<Entry<Mailbox>> {
+    // Published first: who finds the session in the registry can find its beginning in the feed.
+    let info = Arc::new(info);
+    shared.feed.publish(What::SessionOpened { id: permit.id(), info: Arc::clone(&info) });
+    shared.metrics.session_opened(info.mode);
+    tracing::debug!(id = %permit.id(), peer = %info.peer, path = %info.path, "session opened");
+    shared.registry.open(permit, info, Mailbox::default(), now, SystemTime::now())
+}
+
 /// Takes the session off the list and tells of its end.
 fn close(driver: Driver) {
     let shared = Arc::clone(&driver.shared);
     let entry = Arc::clone(&driver.entry);
-    let ending = driver.into_ending();
-    let tombstone = shared.registry.close(&entry, ending, clock(), SystemTime::now());
+    bury(&shared, &entry, driver.into_ending(), None);
+}
+
+/// Takes a session off the list and tells of its end.
+fn bury(shared: &Arc<Shared>, entry: &Entry<Mailbox>, ending: Ending, last: Option<Box<LastWord>>) {
+    let tombstone = shared.registry.close(entry, ending, last, clock(), SystemTime::now());
     // Whoever finds the session from here on finds its tombstone.
-    for message in entry.handle().close() {
-        messages::settle(&shared, &entry, message.id, Outcome::Expired { sent: Sent::No, reached: None });
+    let mail = entry.handle().close();
+    for message in mail.messages {
+        messages::settle(shared, entry, message.id, Outcome::Expired { sent: Sent::No, reached: None });
+    }
+    for arrival in mail.arrivals {
+        v1::refuse_late(shared, arrival, &tombstone);
     }
     shared.metrics.session_ended(tombstone.ending.reason, tombstone.duration);
     log(&tombstone);

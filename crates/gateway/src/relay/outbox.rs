@@ -32,6 +32,11 @@ impl Outbox {
         self.waiting.len() - self.written
     }
 
+    /// Gives away what waits.
+    pub(super) fn into_rest(mut self) -> Vec<u8> {
+        self.waiting.split_off(self.written)
+    }
+
     /// Writes `bytes` behind what waits: at once if the socket takes them, else the rest is kept. The first
     /// `frame_left` of them end a frame that was begun before. Returns how many bytes the socket took, those that
     /// waited included.

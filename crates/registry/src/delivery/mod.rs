@@ -273,6 +273,18 @@ impl Delivery {
         }
     }
 
+    /// Returns how many of the first messages have come as far as can be known: read by the peer's stack, or in its kernel if
+    /// it answers no pings.
+    pub(crate) fn come_to(&self, can_answer: bool) -> u64 {
+        let counts = self.open.as_ref().map_or(self.counts, |open| open.marks.counts());
+        if self.can_ever_answer(can_answer) { counts.received } else { counts.kernel }
+    }
+
+    /// Returns how many messages our socket has taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.open.as_ref().map_or(self.counts.passed, |open| open.marks.taken())
+    }
+
     fn can_ever_answer(&self, can_answer: bool) -> bool {
         can_answer && self.misses < MISSES_MAX
     }

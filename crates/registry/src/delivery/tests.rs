@@ -157,6 +157,7 @@ impl World {
                         }
                         Outcome::Expired { sent: Sent::Maybe, reached } => self.check(number, reached),
                         Outcome::Delivered(level) => self.check(number, Some(level)),
+                        Outcome::Rejected => panic!("nobody refuses"),
                     }
                     assert_eq!(self.outcomes.insert(id, outcome), None, "{id} has two ends");
                 }

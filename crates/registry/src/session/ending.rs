@@ -43,40 +43,40 @@ pub struct Ending {
 
 /// How far the end of one leg has come.
 #[derive(Debug, Default)]
-pub(super) struct LegEnd {
+pub(crate) struct LegEnd {
     /// A Close frame was ordered to it.
-    pub(super) close_sent: bool,
+    pub(crate) close_sent: bool,
     /// Its Close frame came.
-    pub(super) close_received: bool,
+    pub(crate) close_received: bool,
     /// Its FIN came behind its Close frame.
-    pub(super) input_over: bool,
+    pub(crate) input_over: bool,
     /// FIN is to be sent to it.
-    pub(super) finish: bool,
+    pub(crate) finish: bool,
     /// Nothing of it counts any more: it broke the protocol.
-    pub(super) deaf: bool,
+    pub(crate) deaf: bool,
     /// Its connection is over: it hung up, was dropped, or ran out of time.
-    pub(super) done: bool,
+    pub(crate) done: bool,
     finished: bool,
     order: Option<Order>,
 }
 
 impl LegEnd {
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 
     /// The connection is gone, and with it what was still to be done.
-    pub(super) fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         self.done = true;
         self.order = None;
     }
 
-    pub(super) fn order(&mut self, order: Order) {
+    pub(crate) fn order(&mut self, order: Order) {
         self.close_sent = true;
         self.order = Some(order);
     }
 
-    pub(super) fn poll_order(&mut self) -> Option<Order> {
+    pub(crate) fn poll_order(&mut self) -> Option<Order> {
         if let Some(order) = self.order.take() {
             return Some(order);
         }

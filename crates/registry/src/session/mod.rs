@@ -16,8 +16,9 @@ use pulsegate_heartbeat::{
 };
 
 use crate::delivery::{Delivery, DeliveryNote, DeliveryRules};
-use ending::LegEnd;
+pub(crate) use ending::LegEnd;
 pub use ending::{CloseCodes, Ending, Order};
+pub(crate) use verdicts::verdict_words;
 
 /// The bounds of a session, shared by all that run under one configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

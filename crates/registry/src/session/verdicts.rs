@@ -34,19 +34,8 @@ impl Session {
             (Leg::App, Cause::Unreachable) => codes.dead_app,
             (Leg::App, Cause::Frozen | Cause::WriteStalled) => codes.frozen_app,
         };
-        let silent = verdict.silent_for.as_secs_f64();
-        let found = match verdict.write_stalled_for {
-            Some(stalled) => format!("took no bytes for {:.1} s", stalled.as_secs_f64()),
-            None => format!("silent for {silent:.1} s"),
-        };
-        let told = CloseFrame::new(code, &format!("{leg} {}: {found}", verdict.cause));
-        let farewell = match verdict.cause {
-            // A process that wakes up later finds out why it is alone.
-            Cause::Frozen => {
-                Some(CloseFrame::new(codes.dead_client, &format!("no answer for {silent:.1} s")))
-            }
-            Cause::Unreachable | Cause::WriteStalled => None,
-        };
+        let (found, farewell) = verdict_words(leg, verdict, codes.dead_client);
+        let told = CloseFrame::new(code, &found);
         let end = &mut self.legs[leg.index()];
         end.order(Order::Abandon(verdict.cause, farewell));
         end.done = true;
@@ -64,4 +53,19 @@ impl Session {
         );
         self.note_leg_done();
     }
+}
+
+/// Returns what the other side is told of a verdict, and the Close frame for the dead, if it may wake up.
+pub(crate) fn verdict_words(leg: Leg, verdict: &Verdict, code: u16) -> (String, Option<CloseFrame>) {
+    let silent = verdict.silent_for.as_secs_f64();
+    let found = match verdict.write_stalled_for {
+        Some(stalled) => format!("took no bytes for {:.1} s", stalled.as_secs_f64()),
+        None => format!("silent for {silent:.1} s"),
+    };
+    let farewell = match verdict.cause {
+        // A process that wakes up later finds out why it is alone.
+        Cause::Frozen => Some(CloseFrame::new(code, &format!("no answer for {silent:.1} s"))),
+        Cause::Unreachable | Cause::WriteStalled => None,
+    };
+    (format!("{leg} {}: {found}", verdict.cause), farewell)
 }

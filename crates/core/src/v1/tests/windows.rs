@@ -187,14 +187,16 @@ impl World {
         if forgets {
             // Only what it has not handled may it ask for again, and handled means acknowledged at the latest now.
             let acked = self.send.acked();
-            assert!(self.send.resume(acked).is_ok());
-            self.send.resume(received).unwrap();
+            assert!(self.send.resume(acked, self.now).is_ok());
+            self.send.resume(received, self.now).unwrap();
         }
-        assert_eq!(self.send.resume(self.send.reached() + 1), Err(PositionError));
+        assert_eq!(self.send.resume(self.send.reached() + 1, self.now), Err(PositionError));
         if let Some(too_old) = self.send.acked().checked_sub(1) {
-            assert_eq!(self.send.resume(too_old), Err(PositionError));
+            assert_eq!(self.send.resume(too_old, self.now), Err(PositionError));
         }
-        self.send.resume(received).expect("it has what was written and lacks nothing that was acknowledged");
+        self.send
+            .resume(received, self.now)
+            .expect("it has what was written and lacks nothing that was acknowledged");
         self.receive.resume(self.now);
     }
 
@@ -304,6 +306,43 @@ fn a_message_larger_than_the_window_goes_alone() {
     assert!(send.has_room(5), "one is always possible, or nothing would move again");
     send.push(message(2, 1, None), now);
     assert!(!send.has_room(1));
+}
+
+#[test]
+fn what_was_pushed_before_the_window_was_told_waits_for_it() {
+    let now = origin();
+    let mut send = SendWindow::new(Window { messages: 8, bytes: 100 });
+    for tag in 1..=4 {
+        send.push(message(tag, 1, None), now);
+    }
+    let mut write = |send: &mut SendWindow<u32>| {
+        std::iter::from_fn(|| send.poll_transmit(now, &mut |_, _| {}).map(drop)).count()
+    };
+    send.set_peer_window(Window { messages: 2, bytes: 100 });
+    assert_eq!(write(&mut send), 2);
+    send.handle_ack(1, &mut |_, _| {}).unwrap();
+    assert_eq!(write(&mut send), 1);
+    send.set_peer_window(Window { messages: 8, bytes: 12 });
+    assert_eq!((write(&mut send), send.has_unsent()), (0, true), "ten bytes are under way, and it has five");
+    send.resume(1, now).unwrap();
+    assert_eq!(write(&mut send), 2);
+    send.handle_ack(3, &mut |_, _| {}).unwrap();
+    send.set_peer_window(Window { messages: 1, bytes: 0 });
+    assert_eq!(write(&mut send), 1, "one is always possible");
+}
+
+#[test]
+fn after_a_resume_the_ack_of_what_had_come_is_awaited() {
+    let now = origin();
+    let mut send = SendWindow::new(Window { messages: 8, bytes: 100 });
+    send.push(message(1, 1, None), now);
+    send.push(message(2, 1, None), now);
+    while send.poll_transmit(now, &mut |_, _| {}).is_some() {}
+    let later = now + Duration::from_secs(9);
+    send.resume(1, later).unwrap();
+    assert_eq!(send.oldest_sent_at(), Some(later));
+    send.resume(0, later).unwrap();
+    assert_eq!(send.oldest_sent_at(), None);
 }
 
 #[test]

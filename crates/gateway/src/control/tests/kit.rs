@@ -114,7 +114,7 @@ impl Kit {
     }
 
     pub(crate) fn end(&self, session: &Session, ending: Ending) -> Arc<Tombstone> {
-        let tombstone = self.shared.registry.close(&session.entry, ending, clock(), SystemTime::now());
+        let tombstone = self.shared.registry.close(&session.entry, ending, None, clock(), SystemTime::now());
         self.shared.feed.publish(What::SessionEnded { tombstone: Arc::clone(&tombstone) });
         tombstone
     }

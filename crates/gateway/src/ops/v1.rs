@@ -1,0 +1,97 @@
+//! The series of clients that speak `pulsegate.v1`.
+
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use pulsegate_core::Level;
+use pulsegate_core::v1::ResumeFailCode;
+
+/// Why a client could not come back, as label values.
+const FAILURES: [ResumeFailCode; 4] =
+    [ResumeFailCode::Unknown, ResumeFailCode::Ended, ResumeFailCode::Position, ResumeFailCode::Origin];
+
+const TO_APP: &str = "to_app";
+
+pub(crate) struct V1Metrics {
+    resumes: Counter,
+    resume_failures: [Counter; FAILURES.len()],
+    outage: Histogram,
+    /// To the client.
+    pub(crate) retransmits: Counter,
+    /// From the client.
+    pub(crate) duplicates: Counter,
+    accepted: Counter,
+    kernel: Counter,
+    received: Counter,
+    lost: Counter,
+}
+
+impl V1Metrics {
+    /// Makes the handles; runs with the recorder in scope.
+    pub(super) fn resolve() -> V1Metrics {
+        let settled = |outcome: &'static str, level: &'static str| {
+            counter!(
+                "pulsegate_deliveries_settled_total",
+                "direction" => TO_APP, "outcome" => outcome, "level" => level
+            )
+        };
+        V1Metrics {
+            resumes: counter!("pulsegate_resumes_total"),
+            resume_failures: FAILURES
+                .map(|reason| counter!("pulsegate_resume_failures_total", "reason" => reason.as_str())),
+            outage: histogram!("pulsegate_resume_outage_seconds"),
+            retransmits: counter!("pulsegate_retransmits_total", "direction" => "to_client"),
+            duplicates: counter!("pulsegate_duplicates_dropped_total", "direction" => TO_APP),
+            accepted: counter!("pulsegate_deliveries_accepted_total", "direction" => TO_APP),
+            kernel: settled("delivered", "kernel"),
+            received: settled("delivered", "received"),
+            lost: settled("expired_maybe_sent", "none"),
+        }
+    }
+
+    /// Counts a client that came back, and how long it had no connection.
+    pub(crate) fn resumed(&self, outage: Duration) {
+        self.resumes.increment(1);
+        self.outage.record(outage);
+    }
+
+    /// Counts a client that could not come back.
+    pub(crate) fn resume_failed(&self, code: ResumeFailCode) {
+        if let Some(place) = FAILURES.iter().position(|known| *known == code) {
+            self.resume_failures[place].increment(1);
+        }
+    }
+
+    /// Counts messages of a client whose way to the app is followed.
+    pub(crate) fn accepted(&self, messages: u64) {
+        self.accepted.increment(messages);
+    }
+
+    /// Counts messages of a client that have come to the app.
+    pub(crate) fn confirmed(&self, level: Level, messages: u64) {
+        match level {
+            Level::Kernel => self.kernel.increment(messages),
+            Level::Received | Level::Handled => self.received.increment(messages),
+        }
+    }
+
+    /// Counts messages of a client whose app was gone before they were confirmed.
+    pub(crate) fn lost(&self, messages: u64) {
+        self.lost.increment(messages);
+    }
+}
+
+/// Describes them; runs with the recorder in scope.
+pub(super) fn describe() {
+    describe_counter!("pulsegate_resumes_total", "Clients that came back to their session.");
+    describe_counter!("pulsegate_resume_failures_total", "Clients that could not come back, by reason.");
+    describe_histogram!(
+        "pulsegate_resume_outage_seconds",
+        "How long clients that came back had no connection; 0 if a new one replaced the old."
+    );
+    describe_counter!("pulsegate_retransmits_total", "Messages written again on a new connection.");
+    describe_counter!(
+        "pulsegate_duplicates_dropped_total",
+        "Messages that a client sent twice with the same key, and the app got once."
+    );
+}

@@ -1,0 +1,113 @@
+//! Writing to both peers.
+
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Instant;
+
+use pulsegate_core::{Leg, Opcode};
+use tokio::io::AsyncWrite;
+
+use super::super::buffer::READ_BYTES_MAX;
+use super::driver::V1Driver;
+
+impl V1Driver {
+    /// Writes what waits for `leg`; returns whether something changed.
+    pub(super) fn flush(&mut self, leg: Leg, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(line) = self.line(leg).map(|line| &mut line.line) else { return false };
+        let Some(stream) = &mut line.stream else { return false };
+        let mut progress = false;
+        if !line.outbox.is_empty() {
+            match line.outbox.flush(stream, cx) {
+                Ok(taken) => {
+                    progress = taken > 0;
+                    self.note_written(leg, taken, now);
+                }
+                Err(error) => {
+                    self.note_broken(leg, &error, now);
+                    return true;
+                }
+            }
+        }
+        let Some(line) = self.line(leg).map(|line| &mut line.line) else { return progress };
+        line.settle_pong();
+        if line.finishing && !line.finished && line.outbox.is_empty() {
+            line.finished = true;
+            if let Some(stream) = &mut line.stream {
+                // An error here means that the connection is gone, which the next read tells as well.
+                let _ = Pin::new(stream).poll_shutdown(cx);
+            }
+            if leg == Leg::App {
+                self.session.handle_app_finished();
+            }
+        }
+        progress
+    }
+
+    /// Keeps the machine's stall clock: it runs while bytes wait and the socket takes none.
+    fn note_written(&mut self, leg: Leg, taken: usize, now: Instant) {
+        if taken > 0 {
+            self.session.handle_written(leg, taken, now);
+        }
+        let Some(line) = self.line(leg).map(|line| &mut line.line) else { return };
+        let blocked = !line.outbox.is_empty();
+        let begins = blocked && !std::mem::replace(&mut line.blocked, blocked);
+        line.blocked = blocked;
+        if blocked {
+            self.session.handle_write_blocked(leg, now);
+        } else if leg == Leg::App {
+            self.session.handle_app_taken(now);
+        }
+        if begins {
+            self.shared.metrics.leg(leg).write_stalls.increment(1);
+        }
+    }
+
+    /// Writes to the client what the machine has for it; what there is no place for is kept there, not here. Returns
+    /// whether there was something.
+    pub(super) fn transmit(&mut self, now: Instant) -> bool {
+        let Some(client) = &mut self.client else {
+            // With nobody to write to this only makes room.
+            return self.session.poll_transmit(now, &mut |_, _| {});
+        };
+        let line = &mut client.line.line;
+        let mut progress = false;
+        while line.takes_more() && line.outbox.len() < READ_BYTES_MAX {
+            let outbox = &mut line.outbox;
+            if !self.session.poll_transmit(now, &mut |text, parts| outbox.push_message(text, parts, None)) {
+                break;
+            }
+            progress = true;
+        }
+        progress
+    }
+
+    /// Writes the pings that are due and may go now; returns whether there was one.
+    pub(super) fn probe(&mut self, now: Instant) -> bool {
+        let mut progress = false;
+        if let Some(client) = &mut self.client {
+            let line = &mut client.line.line;
+            if let Some(ahead) = line.control_place()
+                && let Some(probe) = self.session.poll_client_probe(now, ahead, line.probe_len())
+            {
+                line.push_in_place(Opcode::Ping, &probe.to_payload());
+                self.shared.metrics.leg(Leg::Client).probes_sent.increment(1);
+                progress = true;
+            }
+        }
+        let line = &mut self.app.line;
+        if let Some(ahead) = line.control_place()
+            && let Some(probe) = self.session.poll_app_probe(now, ahead, line.probe_len())
+        {
+            line.push_in_place(Opcode::Ping, &probe.to_payload());
+            self.shared.metrics.leg(Leg::App).probes_sent.increment(1);
+            progress = true;
+        }
+        if line.takes_more()
+            && let Some(barrier) = self.session.poll_barrier(now, line.outbox.len(), line.probe_len())
+        {
+            line.push_behind(Opcode::Ping, &barrier.to_payload());
+            progress = true;
+        }
+        progress
+    }
+}

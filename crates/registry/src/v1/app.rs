@@ -1,0 +1,296 @@
+//! The app's connection, and what it is known to have of the client's messages.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pulsegate_core::v1::Outgoing;
+use pulsegate_core::{CloseFrame, EndReason, Leg, Violation};
+use pulsegate_heartbeat::{Crowd, KernelView, Pong, PongHabit, ProbeId};
+
+use super::{AppAck, Author, Staged, V1Limits, V1Note, V1Session, Watched};
+use crate::delivery::{Confirm, Delivery, DeliveryNote, DeliveryRules};
+use crate::session::{Ending, LegEnd, Order};
+
+#[derive(Debug)]
+pub(super) struct AppLeg {
+    /// `None` once it is given up.
+    pub(super) watched: Option<Watched>,
+    pub(super) end: LegEnd,
+    pub(super) delivery: Delivery,
+    /// Its connection is over by then, once its end is under way.
+    pub(super) deadline: Option<Instant>,
+    rules: DeliveryRules,
+    app_ack: AppAck,
+}
+
+impl AppLeg {
+    pub(super) fn new(limits: &V1Limits, crowd: &Arc<Crowd>, seed: u64, now: Instant) -> AppLeg {
+        let confirm = match limits.app_ack {
+            AppAck::Received => Confirm::Received,
+            AppAck::Written => Confirm::Kernel,
+        };
+        let answer_within = limits.session.app.verdict_after;
+        AppLeg {
+            watched: Some(Watched::new(&limits.session.app, crowd, seed, now)),
+            end: LegEnd::default(),
+            delivery: Delivery::default(),
+            deadline: None,
+            // The client waits for it: asked at once, one ping at a time.
+            rules: DeliveryRules { confirm, interval: Duration::ZERO, answer_within },
+            app_ack: limits.app_ack,
+        }
+    }
+
+    /// Whether messages may go to it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.end.close_sent && !self.end.close_received && !self.end.is_done()
+    }
+
+    pub(super) fn poll_order(&mut self) -> Option<Order> {
+        let end = &mut self.end;
+        // RFC 6455 section 7.1.1: the server closes the TCP connection first, unless it waits for us.
+        end.finish |= end.input_over && end.close_sent && end.close_received;
+        end.poll_order()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.delivery.poll_timeout(&self.rules, self.can_answer())
+    }
+
+    fn can_answer(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.detector.pong_habit() != PongHabit::Never)
+    }
+
+    /// How many of the messages that were passed to it count as handled.
+    fn handled(&self) -> u64 {
+        match self.app_ack {
+            AppAck::Written => self.delivery.taken(),
+            AppAck::Received => self.delivery.come_to(self.can_answer()),
+        }
+    }
+}
+
+impl V1Session {
+    /// Takes a whole message of the app. If there is no room for it, it is kept, and
+    /// [`is_reading_app`](V1Session::is_reading_app) says no until there is.
+    pub fn handle_app_message(&mut self, text: bool, payload: &[u8], now: Instant) {
+        debug_assert!(self.staged.is_none(), "nothing is read while one has no room");
+        if self.closing.is_some() {
+            return;
+        }
+        if self.out.has_room(payload.len()) {
+            self.submit(text, payload.into(), now);
+        } else {
+            self.staged = Some(Staged { text, payload: payload.into() });
+        }
+    }
+
+    /// Returns whether the app's messages are taken: there is room to keep them.
+    pub fn is_reading_app(&self) -> bool {
+        self.closing.is_none() && self.farewell.is_none() && self.staged.is_none()
+    }
+
+    fn submit(&mut self, text: bool, payload: Box<[u8]>, now: Instant) {
+        let message =
+            Outgoing { text, payload, expires_at: None, ack_now: false, key: None, tag: Some(Author::App) };
+        self.out.push(message, now);
+    }
+
+    /// Gives those room that wait for it.
+    pub(super) fn make_room(&mut self, now: Instant) {
+        if let Some(staged) = self.staged.take_if(|staged| self.out.has_room(staged.payload.len())) {
+            self.submit(staged.text, staged.payload, now);
+        }
+        if self.staged.is_some() {
+            return;
+        }
+        while let Some(message) = self.waiting.pop_front_if(|next| self.out.has_room(next.payload.len())) {
+            let outgoing = Outgoing {
+                text: message.text,
+                payload: message.payload.as_ref().into(),
+                expires_at: Some(message.expires_at),
+                ack_now: true,
+                key: None,
+                tag: Some(Author::Order(message.id)),
+            };
+            self.out.push(outgoing, now);
+        }
+    }
+
+    pub(super) fn note_passed_to_app(&mut self, bytes: usize, now: Instant) {
+        let rules = self.app.rules;
+        self.app.delivery.handle_passed(1, bytes as u64, &rules, now);
+    }
+
+    /// Takes note that the app's socket has taken everything that was passed on.
+    pub fn handle_app_taken(&mut self, now: Instant) {
+        let Some(watched) = &self.app.watched else { return };
+        let position = watched.detector.written();
+        self.follow_app(|delivery, _, _, notes| delivery.handle_taken(position, now, notes));
+        self.note_app_progress(now);
+    }
+
+    /// Takes a pong of the app.
+    pub fn handle_app_pong(&mut self, payload: &[u8], now: Instant) -> Pong {
+        let Some(detector) = self.detector_mut(Leg::App) else { return Pong::Foreign };
+        let pong = detector.handle_pong(payload, now);
+        self.collect(Leg::App, now);
+        match pong {
+            Pong::Ours { id, .. } => {
+                self.follow_app(|delivery, rules, _, notes| delivery.handle_pong(id, rules, notes));
+                self.note_app_progress(now);
+            }
+            Pong::Foreign => {}
+        }
+        pong
+    }
+
+    /// Returns whether a probe or a barrier to the app waits for a place between two frames.
+    pub fn is_app_ping_due(&self) -> bool {
+        let probe = self.detector(Leg::App).is_some_and(|detector| detector.is_probe_due());
+        self.closing.is_none() && (probe || self.is_barrier_waiting())
+    }
+
+    fn is_barrier_waiting(&self) -> bool {
+        self.app.is_open() && self.app.delivery.wants_barrier(self.app.can_answer())
+    }
+
+    /// Returns the ping to write to the app, if one is due, with `ahead` bytes before it that the socket has not taken, in
+    /// a frame of `len` bytes.
+    pub fn poll_app_probe(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
+        if self.closing.is_some() {
+            return None;
+        }
+        let id = self.detector_mut(Leg::App)?.poll_probe(now, ahead, len)?;
+        self.app.delivery.handle_probe(id);
+        Some(id)
+    }
+
+    /// Returns the ping that asks how far the app has read, if one is wanted: write it behind everything else.
+    pub fn poll_barrier(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
+        if self.closing.is_some() || !self.is_barrier_waiting() {
+            return None;
+        }
+        let id = self.detector_mut(Leg::App)?.poll_barrier(now, ahead, len)?;
+        self.app.delivery.handle_barrier(id);
+        Some(id)
+    }
+
+    pub(super) fn handle_app_delivery_timeout(&mut self, kernel: Option<KernelView>, now: Instant) {
+        let Some(watched) = &self.app.watched else { return };
+        let acked = kernel.map(|kernel| watched.detector.delivered(kernel));
+        let is_read = !watched.detector.is_resting();
+        self.follow_app(|delivery, rules, can_answer, notes| {
+            if let Some(acked) = acked {
+                delivery.handle_acked(acked, rules, can_answer, notes);
+            }
+            delivery.handle_timeout(rules, can_answer, is_read, now, notes);
+        });
+        self.note_app_progress(now);
+    }
+
+    fn follow_app(
+        &mut self,
+        work: impl FnOnce(&mut Delivery, &DeliveryRules, bool, &mut dyn FnMut(DeliveryNote)),
+    ) {
+        let (rules, can_answer, notes) = (self.app.rules, self.app.can_answer(), &mut self.notes);
+        work(&mut self.app.delivery, &rules, can_answer, &mut |note| notes.push_back(V1Note::ToApp(note)));
+    }
+
+    /// What the app has is handled: the client gets its ACK.
+    fn note_app_progress(&mut self, now: Instant) {
+        let handled = self.app.handled();
+        let before = self.inbound.passed() - self.under_way.len() as u64;
+        for bytes in
+            self.under_way.drain(..(handled.saturating_sub(before) as usize).min(self.under_way.len()))
+        {
+            self.under_way_bytes -= bytes;
+        }
+        self.inbound.handle_handled(handled, now);
+    }
+
+    /// Takes a valid Close frame of the app. It gets its answer; the client gets what the app said before.
+    pub fn handle_app_close(&mut self, frame: Option<CloseFrame>, now: Instant) {
+        self.app.end.close_received = true;
+        if !self.app.end.close_sent {
+            self.app.end.order(Order::Close(frame.clone()));
+        }
+        let told = frame.as_ref().map_or_else(|| "1005".to_owned(), ToString::to_string);
+        let ending = Ending {
+            reason: EndReason::Closed,
+            leg: Some(Leg::App),
+            close: frame,
+            detail: None,
+            verdict: None,
+        };
+        self.lose_app(ending, &told, now);
+    }
+
+    /// Takes note that the app sent FIN. Returns whether it is to be kept for the answer to its Close frame (RFC 6455
+    /// section 7.1.1); if not, it has hung up.
+    pub fn handle_app_input_over(&mut self) -> bool {
+        let end = &mut self.app.end;
+        end.input_over = end.close_received;
+        end.input_over
+    }
+
+    pub(super) fn handle_app_hangup(&mut self, now: Instant) {
+        self.app.end.hang_up();
+        let detail = Some("connection cut without a closing handshake");
+        let ending =
+            Ending { reason: EndReason::Reset, leg: Some(Leg::App), close: None, detail, verdict: None };
+        self.lose_app(ending, "1006 app connection lost", now);
+    }
+
+    /// Takes note that FIN went out to the app.
+    pub fn handle_app_finished(&mut self) {
+        let end = &mut self.app.end;
+        end.done |= end.input_over || (end.close_sent && end.close_received);
+    }
+
+    /// Takes note that the app broke RFC 6455 or a limit.
+    pub fn handle_app_violation(&mut self, violation: Violation, now: Instant) {
+        let frame = CloseFrame::new(violation.close_code(), violation.as_str());
+        if !self.app.end.close_sent && !self.app.end.is_done() {
+            self.app.end.order(Order::Close(Some(frame.clone())));
+        }
+        self.app.end.deaf = true;
+        self.app.end.finish = true;
+        let reason = if violation.is_limit() { EndReason::Limit } else { EndReason::ProtocolError };
+        let detail = Some(violation.as_str());
+        let ending = Ending { reason, leg: Some(Leg::App), close: Some(frame), detail, verdict: None };
+        self.lose_app(ending, "1011 app broke the protocol", now);
+    }
+
+    /// The app takes nothing any more, and says nothing.
+    pub(super) fn lose_app(&mut self, ending: Ending, told: &str, now: Instant) {
+        self.forget_app();
+        if self.closing.is_none() && self.farewell.is_none() {
+            self.app.deadline = Some(now + self.limits.session.close_timeout);
+            self.bid_farewell(ending, told, now);
+        }
+    }
+
+    /// Nobody judges the app any more. Of what it is not known to have nothing more will be known: the client gets neither
+    /// ACK nor NACK for it.
+    pub(super) fn forget_app(&mut self) {
+        if let Some(watched) = &mut self.app.watched {
+            watched.member.set_missing(false);
+            self.follow_app(|delivery, rules, can_answer, notes| {
+                delivery.handle_end(rules, can_answer, notes)
+            });
+            self.app.watched = None;
+        }
+    }
+
+    /// Returns whether what the app sends still counts, or its Close frame is still waited for.
+    pub fn is_awaiting_app(&self) -> bool {
+        let end = &self.app.end;
+        !end.close_received && !end.deaf && !end.is_done()
+    }
+
+    /// Returns whether messages of the client may go to the app.
+    pub fn is_app_open(&self) -> bool {
+        self.app.is_open() && self.closing.is_none()
+    }
+}

@@ -1,0 +1,304 @@
+//! The client's connection: what its frames say.
+
+use std::time::Instant;
+
+use pulsegate_core::v1::{Ack, AckError, After, Code, Envelope, Fate, NackCode, Secret, Window};
+use pulsegate_core::{CloseFrame, EndReason, Leg, Level, Outcome, Violation};
+use pulsegate_heartbeat::{Pong, ProbeId};
+
+use super::life::AppEnd;
+use super::{Author, Detached, Parting, ToApp, V1Note, V1Session, Watched};
+use crate::delivery::DeliveryNote;
+use crate::session::{Ending, Note};
+
+/// The client's connection, while there is one.
+#[derive(Debug)]
+pub(super) struct ClientLeg {
+    pub(super) watched: Watched,
+    /// A WELCOME is to be written, with this secret: did the client come back?
+    pub(super) welcome: Option<(Secret, bool)>,
+    /// No frame has come yet.
+    pub(super) is_fresh: bool,
+    /// When its code was last told something.
+    pub(super) told_at: Instant,
+    /// When the PROBE was written that has no answer yet.
+    pub(super) probed_at: Option<Instant>,
+    /// When its code last said something, or was asked for the first time since.
+    pub(super) page_heard_at: Instant,
+    /// What was said of its next message.
+    meta: NextMessage,
+    /// It has said BYE.
+    bye: bool,
+}
+
+#[derive(Debug, Default)]
+struct NextMessage {
+    ack_now: bool,
+    key: Option<Box<[u8]>>,
+}
+
+/// Why the session ends by a fault of the client.
+struct Fault(Code, &'static str);
+
+impl ClientLeg {
+    pub(super) fn new(watched: Watched, welcome: (Secret, bool), now: Instant) -> ClientLeg {
+        ClientLeg {
+            watched,
+            welcome: Some(welcome),
+            is_fresh: true,
+            told_at: now,
+            probed_at: None,
+            page_heard_at: now,
+            meta: NextMessage::default(),
+            bye: false,
+        }
+    }
+}
+
+impl V1Session {
+    /// Takes a whole message of the client; returns what of it is for the app: write it at once.
+    pub fn handle_client_message<'a>(
+        &mut self,
+        text: bool,
+        payload: &'a [u8],
+        now: Instant,
+    ) -> Option<ToApp<'a>> {
+        if self.closing.is_some() {
+            return None;
+        }
+        let client = self.client.as_mut()?;
+        if std::mem::replace(&mut client.is_fresh, false) {
+            self.tokens.settle();
+        }
+        client.page_heard_at = now;
+        let taken = if text {
+            self.take_message(true, payload, now)
+        } else {
+            match Envelope::parse(payload) {
+                Ok(envelope) => self.take_envelope(envelope, now),
+                Err(error) => Err(Fault(Code::ProtocolError, error.as_str())),
+            }
+        };
+        taken.unwrap_or_else(|Fault(code, reason)| {
+            self.end_by_fault(code, reason, now);
+            None
+        })
+    }
+
+    fn take_envelope<'a>(
+        &mut self,
+        envelope: Envelope<'a>,
+        now: Instant,
+    ) -> Result<Option<ToApp<'a>>, Fault> {
+        let Some(client) = &mut self.client else { return Ok(None) };
+        match envelope {
+            Envelope::Binary(payload) => return self.take_message(false, payload, now),
+            Envelope::Ack(ack) => self.take_ack(ack)?,
+            Envelope::ProbeAck(ack) => {
+                client.probed_at = None;
+                self.take_ack(ack)?;
+            }
+            Envelope::Probe => self.inbound.handle_probe(),
+            Envelope::Skip { count, .. } => {
+                if count > self.limits.window.messages as u64 {
+                    return Err(Fault(Code::ProtocolError, "SKIP over more than the window"));
+                }
+                self.inbound.handle_gap(count, now);
+            }
+            Envelope::Meta(meta) => {
+                // Its time limit counts until it is passed on, which is at once.
+                client.meta = NextMessage { ack_now: meta.ack_now, key: meta.key.map(Into::into) };
+            }
+            Envelope::Nack { seq, code, .. } => self.take_nack(seq, code)?,
+            Envelope::Bye { .. } => client.bye = true,
+            Envelope::Welcome(_) | Envelope::ResumeFail(_) => {
+                return Err(Fault(Code::ProtocolError, "an envelope that only a gateway sends"));
+            }
+            Envelope::Ignorable(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn take_message<'a>(
+        &mut self,
+        text: bool,
+        payload: &'a [u8],
+        now: Instant,
+    ) -> Result<Option<ToApp<'a>>, Fault> {
+        let Some(client) = &mut self.client else { return Ok(None) };
+        let meta = std::mem::take(&mut client.meta);
+        let Window { messages, bytes } = self.limits.window;
+        let full =
+            self.under_way.len() >= messages || self.under_way_bytes.saturating_add(payload.len()) > bytes;
+        if full && !self.under_way.is_empty() {
+            return Err(Fault(Code::Limit, "more under way than the window allows"));
+        }
+        if !self.app.is_open() {
+            let seq = self.inbound.handle_gap(1, now);
+            self.nacks.push(seq, NackCode::AppGone, self.limits.window.messages);
+            return Ok(None);
+        }
+        if let Some(key) = &meta.key
+            && !self.keys.get_or_insert_default().insert(key)
+        {
+            self.inbound.handle_gap(1, now);
+            self.notes.push_back(V1Note::Duplicate);
+            return Ok(None);
+        }
+        self.inbound.handle_message(payload.len(), meta.ack_now);
+        self.under_way.push_back(payload.len());
+        self.under_way_bytes += payload.len();
+        self.note_passed_to_app(payload.len(), now);
+        Ok(Some(ToApp { text, payload }))
+    }
+
+    fn take_ack(&mut self, ack: Ack) -> Result<(), Fault> {
+        if let Some((messages, kib)) = ack.window {
+            let narrow = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+            let window = Window { messages: narrow(messages), bytes: narrow(kib).saturating_mul(1024) };
+            self.out.set_peer_window(window);
+        }
+        let done = self.with_fates(|session, fates| session.out.handle_ack(ack.handled, fates));
+        done.map_err(|AckError| Fault(Code::ProtocolError, "ACK for what was not sent"))
+    }
+
+    fn take_nack(&mut self, seq: u64, code: NackCode) -> Result<(), Fault> {
+        let done = self.with_fates(|session, fates| session.out.handle_nack(seq, code, fates));
+        done.map_err(|AckError| Fault(Code::ProtocolError, "NACK for what was not sent"))
+    }
+
+    /// Tells what becomes of messages to the client while `work` goes on.
+    pub(super) fn with_fates<R>(
+        &mut self,
+        work: impl FnOnce(&mut V1Session, &mut dyn FnMut(Author, Fate)) -> R,
+    ) -> R {
+        let mut handled = 0;
+        let mut lost = 0;
+        let mut told = Vec::new();
+        let result = work(self, &mut |author, fate| match (author, fate) {
+            (Author::App, Fate::Handled) => handled += 1,
+            (Author::App, Fate::Refused(_) | Fate::Expired(_)) => lost += 1,
+            (Author::Order(id), fate) => told.push(DeliveryNote::Settled(id, outcome(fate))),
+        });
+        if handled > 0 {
+            told.push(DeliveryNote::Confirmed(Level::Handled, handled));
+        }
+        if lost > 0 {
+            told.push(DeliveryNote::Lost(lost));
+        }
+        let notes = told.into_iter().map(|note| V1Note::Session(Note::Delivery(note)));
+        self.notes.extend(notes);
+        result
+    }
+
+    /// Takes a pong of the client; `None`: it has no connection.
+    pub fn handle_client_pong(&mut self, payload: &[u8], now: Instant) -> Option<Pong> {
+        let pong = self.detector_mut(Leg::Client)?.handle_pong(payload, now);
+        self.collect(Leg::Client, now);
+        Some(pong)
+    }
+
+    /// Takes a valid Close frame of the client: it comes back, or it is the end.
+    pub fn handle_client_close(&mut self, frame: Option<CloseFrame>, now: Instant) {
+        let Some(client) = &self.client else { return };
+        let code = frame.as_ref().map(|frame| frame.code);
+        if After::detaches(code) && !client.bye {
+            self.detach(Detached::Closed, Parting::Close(frame), now);
+        } else {
+            let ending = ending(EndReason::Closed, frame.clone(), None);
+            self.part(Parting::Close(frame.clone()));
+            self.end(ending, frame, now);
+        }
+    }
+
+    pub(super) fn handle_client_hangup(&mut self, now: Instant) {
+        let Some(client) = &self.client else { return };
+        if client.bye {
+            self.part(Parting::Drop);
+            self.finish(ending(EndReason::Closed, None, Some("cut behind a BYE")), AppEnd::Finish, now);
+        } else {
+            self.detach(Detached::Reset, Parting::Drop, now);
+        }
+    }
+
+    /// Takes note that the client broke RFC 6455 or a limit: its session is over.
+    pub fn handle_client_violation(&mut self, violation: Violation, now: Instant) {
+        let reason = if violation.is_limit() { EndReason::Limit } else { EndReason::ProtocolError };
+        let frame = CloseFrame::new(violation.close_code(), violation.as_str());
+        self.fail(reason, frame, violation.as_str(), now);
+    }
+
+    fn end_by_fault(&mut self, code: Code, detail: &'static str, now: Instant) {
+        let reason = match code {
+            Code::Limit | Code::TooBig => EndReason::Limit,
+            Code::ProtocolError
+            | Code::TokenUnknown
+            | Code::OriginMismatch
+            | Code::LivenessTimeout
+            | Code::Replaced
+            | Code::SessionExpired
+            | Code::AppClosed
+            | Code::Internal
+            | Code::Draining => EndReason::ProtocolError,
+        };
+        self.fail(reason, CloseFrame::new(code.number(), detail), detail, now);
+    }
+
+    fn fail(&mut self, reason: EndReason, frame: CloseFrame, detail: &'static str, now: Instant) {
+        self.part(Parting::Close(Some(frame.clone())));
+        let told = CloseFrame::new(1001, "client broke the protocol");
+        self.end(ending(reason, Some(frame), Some(detail)), Some(told), now);
+    }
+
+    /// Returns whether a probe to the client waits for a place between two frames.
+    pub fn is_client_probe_due(&self) -> bool {
+        self.closing.is_none() && self.detector(Leg::Client).is_some_and(|detector| detector.is_probe_due())
+    }
+
+    /// Returns the ping to write to the client, if one is due, with `ahead` bytes before it that the socket has not taken,
+    /// in a frame of `len` bytes.
+    pub fn poll_client_probe(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
+        if self.closing.is_some() {
+            return None;
+        }
+        self.detector_mut(Leg::Client)?.poll_probe(now, ahead, len)
+    }
+
+    /// The page does not answer while its WebSocket stack does.
+    pub(super) fn handle_page_timeout(&mut self, now: Instant) {
+        if self.page_frozen_at().is_some_and(|at| now >= at) && self.closing.is_none() {
+            let frame = CloseFrame::new(Code::LivenessTimeout.number(), "page frozen: no answer to PROBE");
+            self.detach(Detached::PageFrozen, Parting::Close(Some(frame)), now);
+        }
+    }
+
+    pub(super) fn poll_client_timeout(&self) -> Option<Instant> {
+        self.page_frozen_at()
+    }
+
+    fn page_frozen_at(&self) -> Option<Instant> {
+        let client = self.client.as_ref()?;
+        let asked_at = client.probed_at?.max(client.page_heard_at);
+        Some(asked_at + self.limits.page_frozen_after)
+    }
+
+    /// Drops the client's connection out of the session.
+    pub(super) fn part(&mut self, parting: Parting) {
+        if let Some(mut client) = self.client.take() {
+            client.watched.member.set_missing(false);
+            self.partings.push_back(parting);
+        }
+    }
+}
+
+pub(super) fn ending(reason: EndReason, close: Option<CloseFrame>, detail: Option<&'static str>) -> Ending {
+    Ending { reason, leg: Some(Leg::Client), close, detail, verdict: None }
+}
+
+fn outcome(fate: Fate) -> Outcome {
+    match fate {
+        Fate::Handled => Outcome::Delivered(Level::Handled),
+        Fate::Refused(_) => Outcome::Rejected,
+        Fate::Expired(sent) => Outcome::Expired { sent, reached: None },
+    }
+}

@@ -1,0 +1,137 @@
+//! What is written to the client.
+
+use std::time::Instant;
+
+use pulsegate_core::v1::{Envelope, Meta, NackCode, Outgoing, Transmit, Welcome, Window};
+
+use super::{Author, V1Note, V1Session};
+
+/// Takes a whole message of the WebSocket protocol: whether it is text, and its payload in parts.
+pub type Write<'a> = &'a mut dyn FnMut(bool, &[&[u8]]);
+
+impl V1Session {
+    /// Gives `write` what is to be written to the client next; returns whether there was something. Call it again until
+    /// there is nothing, or until the line has enough to write: what is not asked for is kept here.
+    pub fn poll_transmit(&mut self, now: Instant, write: Write<'_>) -> bool {
+        self.check_farewell(now);
+        self.make_room(now);
+        if self.closing.is_some() || self.client.is_none() {
+            return false;
+        }
+        let wrote = self.write_welcome(write)
+            || self.write_nack(write)
+            || self.write_ack(now, write)
+            || self.write_probe(now, write)
+            || self.write_message(now, write);
+        if wrote && let Some(client) = &mut self.client {
+            client.told_at = now;
+        }
+        wrote
+    }
+
+    fn write_welcome(&mut self, write: Write<'_>) -> bool {
+        let Some((secret, resumed)) = self.client.as_mut().and_then(|client| client.welcome.take()) else {
+            return false;
+        };
+        let Window { messages, bytes } = self.limits.window;
+        let welcome = Welcome {
+            resumed,
+            received: self.inbound.received(),
+            next: self.out.sent() + 1,
+            token: &self.token(secret),
+            resume_window_s: self.limits.resume_window.as_secs(),
+            window_messages: messages as u64,
+            window_kib: bytes as u64 / 1024,
+            ack: self.limits.ack_rules(),
+            heartbeat_ms: self.limits.heartbeat.as_millis() as u64,
+            features: 0,
+        };
+        write_envelope(&Envelope::Welcome(welcome), write);
+        true
+    }
+
+    fn write_ack(&mut self, now: Instant, write: Write<'_>) -> bool {
+        let Some((ack, asked)) = self.inbound.poll_ack(now) else { return false };
+        let envelope = if asked { Envelope::ProbeAck(ack) } else { Envelope::Ack(ack) };
+        write_envelope(&envelope, write);
+        true
+    }
+
+    fn write_nack(&mut self, write: Write<'_>) -> bool {
+        let Some((seq, code)) = self.nacks.poll() else { return false };
+        let reason = match code {
+            NackCode::Expired => "expired",
+            NackCode::AppGone => "the app is gone",
+            NackCode::Other(_) => "",
+        };
+        write_envelope(&Envelope::Nack { seq, code, reason }, write);
+        true
+    }
+
+    fn write_probe(&mut self, now: Instant, write: Write<'_>) -> bool {
+        if self.probe_at().is_none_or(|at| now < at) {
+            return false;
+        }
+        if let Some(client) = &mut self.client {
+            client.probed_at = Some(now);
+        }
+        write_envelope(&Envelope::Probe, write);
+        true
+    }
+
+    fn write_message(&mut self, now: Instant, write: Write<'_>) -> bool {
+        let mut written = true;
+        let again = self.with_fates(|session, fates| match session.out.poll_transmit(now, fates) {
+            Some(Transmit::Message { message, again, .. }) => {
+                write_data(message, write);
+                again
+            }
+            Some(Transmit::Skip { count, reason }) => {
+                write_envelope(&Envelope::Skip { count, reason }, write);
+                false
+            }
+            None => {
+                written = false;
+                false
+            }
+        });
+        if again {
+            self.notes.push_back(V1Note::Retransmitted);
+        }
+        written
+    }
+
+    /// When the client's code is to be asked: a message waits for its ACK, or it has not been told anything for long. One
+    /// question at a time.
+    fn probe_at(&self) -> Option<Instant> {
+        let client = self.client.as_ref().filter(|client| client.probed_at.is_none())?;
+        let heartbeat = client.told_at + self.limits.heartbeat * 9 / 10;
+        let overdue = self.out.oldest_sent_at().map(|at| at + self.limits.confirm_within);
+        Some(overdue.map_or(heartbeat, |at| at.min(heartbeat)))
+    }
+
+    /// Returns when [`poll_transmit`](V1Session::poll_transmit) has something to write, if nothing happens before.
+    pub fn poll_transmit_timeout(&self) -> Option<Instant> {
+        if self.closing.is_some() || self.client.is_none() {
+            return None;
+        }
+        [self.inbound.poll_timeout(), self.probe_at()].into_iter().flatten().min()
+    }
+}
+
+fn write_envelope(envelope: &Envelope<'_>, write: Write<'_>) {
+    let mut payload = Vec::new();
+    envelope.write(&mut payload);
+    write(false, &[&payload]);
+}
+
+fn write_data(message: &Outgoing<Author>, write: Write<'_>) {
+    if message.ack_now {
+        write_envelope(&Envelope::Meta(Meta { ack_now: true, ..Meta::default() }), write);
+    }
+    if message.text {
+        write(true, &[&message.payload]);
+    } else {
+        write(false, &[&[0x00], &message.payload]);
+    }
+}
