@@ -166,7 +166,7 @@ impl<T: Copy> SendWindow<T> {
             let count = (self.place(self.sent + 1) - first) as u64;
             return Some(Transmit::Skip { count, reason });
         }
-        if self.sent == self.last() {
+        if !self.has_unsent() {
             return None;
         }
         let again = self.sent < self.reached;
