@@ -79,7 +79,8 @@ impl Socket {
             // Why writing fails may stand in what waits to be read.
             match self.poll_read(cx) {
                 Poll::Pending if wrote.is_err() => Poll::Ready(Input::Lost),
-                polled => polled,
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(input) => Poll::Ready(input),
             }
         })
         .await

@@ -8,7 +8,7 @@ use pulsegate_core::v1::{
 
 use super::outbound::Probing;
 use super::silence::Silence;
-use super::{Machine, Phase};
+use super::{Machine, Phase, Token};
 use crate::event::Event;
 
 /// Longest token that is taken; a gateway's has 48 characters.
@@ -84,7 +84,7 @@ impl<T: Copy> Machine<T> {
         self.receive.resume(now);
         set_window(&mut self.send, welcome.window_messages, welcome.window_kib);
         // The one before is not kept: this one is good from now on, and it is the only one after our first frame.
-        self.token = Some(welcome.token.to_owned());
+        self.token = Some(Token(welcome.token.to_owned()));
         self.silence = Silence::new(Duration::from_millis(welcome.heartbeat_ms), now);
         self.probing = Probing::new(now);
         self.backoff.reset();

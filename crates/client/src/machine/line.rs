@@ -18,7 +18,7 @@ impl<T: Copy> Machine<T> {
         if entries.is_empty() {
             entries.push(V1.to_owned());
         }
-        let resume = self.token.as_ref().map(|token| OfferedResume::to_entry(token, self.receive.received()));
+        let resume = self.token().map(|token| OfferedResume::to_entry(token, self.receive.received()));
         entries.extend(resume);
         entries.extend(of_app.iter().cloned());
         entries
@@ -63,6 +63,7 @@ impl<T: Copy> Machine<T> {
         match After::close(code) {
             After::Resume => self.detach(now),
             After::Restart => {
+                self.backoff.penalize();
                 self.restart();
                 self.detach(now);
             }
@@ -100,6 +101,7 @@ impl<T: Copy> Machine<T> {
     pub(super) fn violate(&mut self, reason: &'static str, now: Instant) {
         self.leave(now);
         self.outbox.push_back(Transmit::Close { code: Code::ProtocolError.number(), reason });
+        self.backoff.penalize();
         self.restart();
     }
 
@@ -112,7 +114,6 @@ impl<T: Copy> Machine<T> {
 
     /// Forgets the session; the next connection begins a new one. What waits for the first session goes on waiting.
     pub(super) fn restart(&mut self) {
-        self.backoff.penalize();
         if self.token.is_some() {
             let undelivered = self.forget_session();
             self.events.put_reset(undelivered);

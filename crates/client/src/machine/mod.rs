@@ -10,6 +10,7 @@ mod silence;
 mod tests;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use pulsegate_core::v1::{AckRules, Fate, KEY_BYTES_MAX, Outgoing, ReceiveWindow, SendWindow};
@@ -37,7 +38,7 @@ pub struct Machine<T> {
     phase: Phase,
     generation: u64,
     /// Shows that there is a session to come back to.
-    token: Option<String>,
+    token: Option<Token>,
     send: SendWindow<T>,
     receive: ReceiveWindow,
     /// Messages of earlier sessions, among those that were put.
@@ -53,6 +54,15 @@ pub struct Machine<T> {
     backoff: Backoff,
     /// What was due by then is waiting to be written, and no reason to wake again.
     woken_at: Instant,
+}
+
+/// What the gateway gave, unread: the client only shows it again. `Debug` hides it.
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +253,7 @@ impl<T: Copy> Machine<T> {
 
     /// Returns what shows the right to come back.
     pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+        self.token.as_ref().map(|token| token.0.as_str())
     }
 
     /// Returns how many messages came in this session.

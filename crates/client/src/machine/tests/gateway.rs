@@ -149,7 +149,9 @@ impl Gateway {
     pub(super) fn submit(&mut self, ttl: Option<std::time::Duration>, now: Instant) {
         let Some(session) = self.session.as_mut().filter(|session| session.send.has_room(4)) else { return };
         self.submitted += 1;
-        session.send.push(message(self.submitted, ttl.map(|ttl| now + ttl), self.submitted % 3 == 0), now);
+        session
+            .send
+            .push(message(self.submitted, ttl.map(|ttl| now + ttl), self.submitted.is_multiple_of(3)), now);
     }
 
     /// Puts up to `frames` more on the connection.

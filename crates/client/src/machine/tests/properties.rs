@@ -32,7 +32,7 @@ fn window() -> impl Strategy<Value = Window> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
     /// As long as the gateway keeps the session, it is always found again.
     #[test]
     fn a_session_outlives_all_faults(acts in acts(false), window in window(), manual: bool) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::words::{greeted, probe, write_all};
+use super::words::{greet, greeted, probe, write_all};
 use super::{HEARTBEAT, message, ms, origin};
 use crate::config::ClientConfig;
 use crate::event::Event;
@@ -93,6 +93,22 @@ fn the_wait_before_coming_back_grows_with_jitter_and_starts_over_when_greeted() 
     let mut client = live(now);
     client.handle_lost(now);
     assert!(client.poll_connect_at().unwrap() - now <= config.backoff_min);
+}
+
+#[test]
+fn who_was_refused_stays_away_longer_than_who_was_sent_away() {
+    let now = origin();
+    let min = ClientConfig::default().backoff_min;
+    let mut longest = [Duration::ZERO; 2];
+    for seed in 0..50 {
+        for (place, code) in [4503, 4429].into_iter().enumerate() {
+            let mut client: Machine<u32> = Machine::new(ClientConfig::default(), seed, now);
+            greet(&mut client, now);
+            client.handle_close(Some(code), "", now);
+            longest[place] = longest[place].max(client.poll_connect_at().unwrap() - now);
+        }
+    }
+    assert!(longest[0] <= min && longest[1] > min * 8, "{longest:?}");
 }
 
 #[test]

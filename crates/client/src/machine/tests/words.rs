@@ -50,10 +50,14 @@ fn welcome(resumed: bool, received: u64, next: u64, token: &str) -> Vec<u8> {
 /// A client that was just welcomed for the first time, and whose app knows.
 pub(super) fn greeted(config: ClientConfig, now: Instant) -> Machine<u32> {
     let mut client = Machine::new(config, 1, now);
+    greet(&mut client, now);
+    client
+}
+
+pub(super) fn greet(client: &mut Machine<u32>, now: Instant) {
     client.handle_open(Some("pulsegate.v1"), now);
     client.handle_binary(&welcome(false, 0, 1, "one"), now);
     assert_eq!(client.poll_event(now), Some(Event::Live { resumed: false }));
-    client
 }
 
 fn live(now: Instant) -> Machine<u32> {
@@ -164,6 +168,22 @@ fn an_ack_comes_when_asked_and_with_what_is_sent() {
     client.handle_text("4", now);
     events(&mut client, now);
     assert_eq!(write_all(&mut client, now), [ack(2)], "its sender waits");
+}
+
+#[test]
+fn an_ack_that_may_be_lost_is_said_again() {
+    let now = origin();
+    let mut client = live(now);
+    client.handle_text("2", now);
+    events(&mut client, now);
+    client.handle_binary(&wire(Envelope::Probe), now);
+    client.handle_lost(now);
+    client.handle_open(Some("pulsegate.v1"), now);
+    client.handle_binary(&welcome(true, 0, 2, "two"), now);
+    assert_eq!(write_all(&mut client, now), [], "nobody asked on this connection");
+    assert_eq!(client.poll_timeout(), Some(now + RULES.delay));
+    client.handle_timeout(now + RULES.delay);
+    assert_eq!(write_all(&mut client, now + RULES.delay), [ack(1)]);
 }
 
 #[test]
@@ -361,6 +381,7 @@ fn what_comes_from_a_connection_that_was_given_up_changes_nothing() {
     write_all(&mut client, now);
     client.handle_lost(now);
     let down = format!("{client:?}");
+    assert!(down.contains("Token(..)"), "a token is not shown");
     client.handle_text("2", now);
     client.handle_binary(&wire(Envelope::Ack(Ack { handled: 1, window: None })), now);
     client.handle_binary(&welcome(true, 0, 1, "two"), now);
