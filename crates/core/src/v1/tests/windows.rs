@@ -346,6 +346,18 @@ fn after_a_resume_the_ack_of_what_had_come_is_awaited() {
 }
 
 #[test]
+fn after_the_end_there_is_nothing_to_write() {
+    let now = origin();
+    let mut send = SendWindow::new(Window { messages: 8, bytes: 100 });
+    send.push(message(1, 1, None), now);
+    assert!(send.poll_transmit(now, &mut |_, _| {}).is_some());
+    send.handle_end(&mut |_, _| {});
+    assert!(!send.has_unsent());
+    assert_eq!(send.poll_transmit(now, &mut |_, _| {}), None);
+    assert_eq!((send.handle_ack(1, &mut |_, _| {}), send.poll_timeout()), (Ok(()), None));
+}
+
+#[test]
 fn an_ack_comes_for_many_for_much_in_time_and_when_asked() {
     let now = origin();
     let mut receive = ReceiveWindow::new(RULES);
