@@ -13,7 +13,7 @@ unset FORCE_COLOR
 strict=${CI:-}
 LOG_LINES_SHOWN=400
 FUZZ_SECONDS=${FUZZ_SECONDS:-20}
-FUZZ_TARGETS=(frames handshake config)
+FUZZ_TARGETS=(frames handshake config envelope offer)
 
 STEPS=(fmt clippy doc line deny nextest doctest fuzz build bench node python netns promtool)
 

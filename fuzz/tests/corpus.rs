@@ -28,6 +28,16 @@ fn config() {
     replay("config", pulsegate_fuzz::config);
 }
 
+#[test]
+fn envelope() {
+    replay("envelope", pulsegate_fuzz::envelope);
+}
+
+#[test]
+fn offer() {
+    replay("offer", pulsegate_fuzz::offer);
+}
+
 fn replay(name: &str, target: fn(&[u8])) {
     let corpus = files("corpus", name);
     assert!(!corpus.is_empty(), "the corpus of {name} is missing");

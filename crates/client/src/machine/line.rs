@@ -8,6 +8,7 @@ use super::{Machine, Phase};
 use crate::event::{Event, Transmit};
 
 const NORMAL: u16 = 1000;
+const NO_CODE: u16 = 1005;
 
 impl<T: Copy> Machine<T> {
     /// Returns the entries of `Sec-WebSocket-Protocol` for the next connection: ours, what shows the right to come back,
@@ -58,18 +59,20 @@ impl<T: Copy> Machine<T> {
     }
 
     fn follow_close(&mut self, code: Option<u16>, reason: &str, now: Instant) {
-        if code == Some(Code::AppClosed.number()) {
-            self.finish(app_closed(reason));
-            return;
-        }
-        match After::close(code) {
+        // A Close without a code is one all the same: 1005 (RFC 6455 section 7.1.5), and no cut.
+        let told = code.or(Some(NO_CODE));
+        let (after, told, reason) = match told == Some(Code::AppClosed.number()) {
+            true => After::app_close(reason),
+            false => (After::close(told), code, reason),
+        };
+        match after {
             After::Resume => self.detach(now),
             After::Restart => {
                 self.backoff.penalize();
                 self.restart();
                 self.detach(now);
             }
-            After::Done => self.finish(Event::Closed { code, reason: reason.to_owned() }),
+            After::Done => self.finish(Event::Closed { code: told, reason: reason.to_owned() }),
         }
     }
 
@@ -146,13 +149,4 @@ impl<T: Copy> Machine<T> {
 
 fn unagreed() -> Event {
     Event::Closed { code: None, reason: String::new() }
-}
-
-/// The app's code stands in front of its reason.
-fn app_closed(text: &str) -> Event {
-    let (code, reason) = text.split_once(' ').unwrap_or((text, ""));
-    match code.parse() {
-        Ok(code) => Event::Closed { code: Some(code), reason: reason.to_owned() },
-        Err(_) => Event::Closed { code: Some(Code::AppClosed.number()), reason: text.to_owned() },
-    }
 }

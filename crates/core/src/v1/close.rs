@@ -1,6 +1,6 @@
 //! Close codes of `pulsegate.v1`, and what a client does after each.
 
-/// Why the gateway closes a connection (4400 to 4499 are ours).
+/// Why the gateway closes a connection, beside the codes of RFC 6455 section 7.4.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The peer broke the protocol.
@@ -77,9 +77,20 @@ impl After {
     pub fn close(code: Option<u16>) -> After {
         match code {
             None | Some(1001 | 1006 | 1012 | 1013 | 4408 | 4500 | 4503) => After::Resume,
-            Some(4409) => After::Done,
+            Some(4409 | 4411) => After::Done,
             Some(4400..=4499) => After::Restart,
             Some(_) => After::Done,
+        }
+    }
+
+    /// Returns what follows a Close with [`Code::AppClosed`], and the app's own code and reason, which stand in its reason.
+    /// Where the app would be dialed again there is no session to resume, but a new one to begin.
+    pub fn app_close(reason: &str) -> (After, Option<u16>, &str) {
+        let (code, rest) = reason.split_once(' ').unwrap_or((reason, ""));
+        let Ok(code) = code.parse() else { return (After::Done, Some(Code::AppClosed.number()), reason) };
+        match After::close(Some(code)) {
+            After::Resume | After::Restart => (After::Restart, Some(code), rest),
+            After::Done => (After::Done, Some(code), rest),
         }
     }
 

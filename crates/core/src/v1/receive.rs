@@ -39,8 +39,8 @@ pub struct ReceiveWindow {
     bytes: u64,
     /// When `handled` moved past it.
     waiting_since: Option<Instant>,
-    /// Numbers whose ACK is not to wait; the latest.
-    urgent: Option<u64>,
+    /// Numbers whose ACK is not to wait.
+    urgent: VecDeque<u64>,
     asked: bool,
 }
 
@@ -63,7 +63,7 @@ impl ReceiveWindow {
             acked: 0,
             bytes: 0,
             waiting_since: None,
-            urgent: None,
+            urgent: VecDeque::new(),
             asked: false,
         }
     }
@@ -79,7 +79,7 @@ impl ReceiveWindow {
         self.passed += 1;
         self.bytes += bytes as u64;
         if ack_now {
-            self.urgent = Some(self.received);
+            self.urgent.push_back(self.received);
         }
         self.received
     }
@@ -141,7 +141,7 @@ impl ReceiveWindow {
         let handled = self.handled();
         self.acked = handled;
         (self.bytes, self.waiting_since, self.asked) = (0, None, false);
-        self.urgent = self.urgent.filter(|seq| *seq > handled);
+        while self.urgent.pop_front_if(|seq| *seq <= handled).is_some() {}
         Ack { handled, window: None }
     }
 
@@ -149,7 +149,7 @@ impl ReceiveWindow {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let since = self.waiting_since?;
         let many = self.handled() - self.acked >= self.rules.messages || self.bytes >= self.rules.kib * 1024;
-        let urgent = self.urgent.is_some_and(|seq| seq <= self.handled());
+        let urgent = self.urgent.front().is_some_and(|seq| *seq <= self.handled());
         Some(if many || urgent { since } else { since + self.rules.delay })
     }
 

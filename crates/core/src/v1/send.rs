@@ -245,6 +245,8 @@ impl<T: Copy> SendWindow<T> {
             return Err(PositionError);
         }
         self.sent = received;
+        // What the other side allows it says anew.
+        self.peer = None;
         self.flight = 0;
         for (seq, slot) in (self.acked + 1..).zip(&mut self.slots) {
             // What has come needs no second time, and its ACK is awaited from here on.

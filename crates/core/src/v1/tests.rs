@@ -1,3 +1,4 @@
+mod document;
 mod handshake;
 mod messages;
 mod windows;

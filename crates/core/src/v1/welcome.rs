@@ -154,6 +154,8 @@ impl ResumeFail {
             0 => None,
             _ => Some((varint::read(input)?, varint::read(input)?)),
         };
+        // As with WELCOME: what a newer flag stands for follows.
+        *input = &[];
         Ok(ResumeFail { code, counters })
     }
 

@@ -39,7 +39,7 @@ impl Wishes {
     /// A header that says nothing that can be done.
     pub(super) fn of(headers: &HeaderMap, limits: &Delivery) -> Result<Wishes, Problem> {
         Ok(Wishes {
-            level: read(headers, &LEVEL, level)?.unwrap_or(Ok(Level::Received))?,
+            level: read(headers, &LEVEL, level)?.unwrap_or(Level::Received),
             ttl: read(headers, &TTL, ttl)?.unwrap_or(limits.ttl),
             wait: headers.get_all(PREFER).iter().find_map(wait),
             key: read(headers, &KEY, key)?,
@@ -79,20 +79,11 @@ fn unusable(name: &HeaderName, why: &str) -> Problem {
         .member("header", name.as_str())
 }
 
-/// The inner error: a level that there is, and that nobody can tell for a client like this.
-fn level(text: &str) -> Result<Result<Level, Problem>, String> {
-    match Level::ALL.into_iter().find(|level| level.as_str() == text) {
-        Some(Level::Handled) => Ok(Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "level-unavailable",
-            "The client can't confirm that",
-        )
-        .detail(
-            "handled needs a client that says so; received is what any WebSocket stack tells by its pongs",
-        ))),
-        Some(level) => Ok(Ok(level)),
-        None => Err("kernel, received or handled is expected".to_owned()),
-    }
+fn level(text: &str) -> Result<Level, String> {
+    Level::ALL
+        .into_iter()
+        .find(|level| level.as_str() == text)
+        .ok_or_else(|| "kernel, received or handled is expected".into())
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {
@@ -186,7 +177,6 @@ mod tests {
     fn what_can_not_be_done_is_named() {
         for (line, word) in [
             (("pulsegate-level", "seen"), "pulsegate-level"),
-            (("pulsegate-level", "handled"), "level-unavailable"),
             (("pulsegate-ttl", "30"), "pulsegate-ttl"),
             (("pulsegate-ttl", "2h"), "pulsegate-ttl"),
             (("idempotency-key", ""), "idempotency-key"),

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
-use pulsegate_core::{MessageId, Outcome, Sent, SessionId};
-use pulsegate_registry::{Entry, Filter, Lookup, Message};
+use pulsegate_core::{Level, MessageId, Outcome, Sent, SessionId};
+use pulsegate_registry::{Entry, Filter, Lookup, Message, Mode};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -73,8 +73,12 @@ pub(super) async fn send_to_many(State(api): State<Arc<Api>>, request: Request) 
     }
     let wishes = Wishes::of(request.headers(), &shared.config.delivery)?.without_key()?;
     let content = read(shared, request).await?;
-    let (mut messages, mut full, mut gone) = (Vec::new(), 0, 0);
+    let (mut messages, mut full, mut gone, mut unable) = (Vec::new(), 0, 0, 0);
     for entry in shared.registry.page(&filter, None, usize::MAX).items {
+        if !can_tell(&entry, &wishes) {
+            unable += 1;
+            continue;
+        }
         match post(shared, &entry, &wishes, &content) {
             Ok(Some(claimed)) => {
                 let record = claimed.record();
@@ -85,7 +89,7 @@ pub(super) async fn send_to_many(State(api): State<Arc<Api>>, request: Request) 
             Err(Refusal::Ended) => gone += 1,
         }
     }
-    let told = json!({ "accepted": messages.len(), "refused": { "full": full, "ended": gone }, "messages": messages });
+    let told = json!({ "accepted": messages.len(), "refused": { "full": full, "ended": gone, "level_unavailable": unable }, "messages": messages });
     Ok((StatusCode::ACCEPTED, Json(told)).into_response())
 }
 
@@ -146,8 +150,19 @@ fn accept(
     wishes: &Wishes,
     content: &Content,
 ) -> Result<Claimed, Problem> {
+    if !can_tell(entry, wishes) {
+        let title = "The client can't confirm that";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "level-unavailable", title).detail(
+            "handled needs a client that speaks pulsegate.v1; received is what any WebSocket stack tells by its pongs",
+        ));
+    }
     let posted = post(shared, entry, wishes, content).map_err(|refusal| refused(shared, entry, refusal))?;
     posted.ok_or_else(busy)
+}
+
+/// Whether a client like this one can confirm as much as is asked for.
+fn can_tell(entry: &Entry<Mailbox>, wishes: &Wishes) -> bool {
+    wishes.level < Level::Handled || entry.info().mode == Mode::V1
 }
 
 fn busy() -> Problem {

@@ -34,6 +34,7 @@ struct StatsView {
 struct SessionsView {
     live: usize,
     suspect: usize,
+    detached: usize,
     /// Places taken, handshakes under way included.
     admitted: usize,
     max: usize,
@@ -97,6 +98,7 @@ pub(super) async fn stats(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
         sessions: SessionsView {
             live: counts.live,
             suspect: counts.suspect,
+            detached: counts.detached,
             admitted: counts.admitted,
             max: shared.config.limits.sessions_max,
             remembered: counts.tombstones,

@@ -35,12 +35,13 @@ pub(super) struct Offered {
 }
 
 impl Offered {
-    /// Takes the entries that are ours out of a request, and the extensions, whose state would die with the connection;
-    /// `None` if there are none.
+    /// Takes the entries that are ours out of a request; `None` if there are none that offer the protocol. If there are,
+    /// the extensions go, too: their state would die with the connection.
     pub(super) fn take(headers: &mut HeaderMap) -> Option<Offered> {
         let entries: Vec<Box<str>> = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).map(Into::into).collect();
         let offered = Offered { entries };
-        offered.parse()?;
+        // A token is for nobody's eyes but ours, also where there is nothing else in the offer for us.
+        offered.entries.iter().any(|entry| Offer::is_ours(entry)).then_some(())?;
         let rest: Vec<&str> =
             offered.entries.iter().map(|entry| &**entry).filter(|entry| !Offer::is_ours(entry)).collect();
         headers.remove(SEC_WEBSOCKET_PROTOCOL);
@@ -49,6 +50,7 @@ impl Offered {
         {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, rest);
         }
+        offered.parse()?;
         headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         Some(offered)
     }

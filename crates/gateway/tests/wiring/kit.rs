@@ -129,18 +129,24 @@ pub(crate) async fn next(seen: &mut UnboundedReceiver<Seen>) -> Seen {
 
 /// Opens a WebSocket by hand and returns the bare socket behind the 101.
 pub(crate) async fn raw_client(gateway: SocketAddr) -> TcpStream {
+    raw_client_with(gateway, "").await.0
+}
+
+/// The same with more headers, each with its line end; returns the head of the answer, too.
+pub(crate) async fn raw_client_with(gateway: SocketAddr, headers: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(gateway).await.unwrap();
     let request = format!(
         "GET /ws HTTP/1.1\r\nHost: {gateway}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(timeout(PATIENCE, stream.read_u8()).await.expect("an answer in time").unwrap());
     }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    stream
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    (stream, head)
 }
 
 /// A masked frame with an all-zero key, so that payload stays readable.
@@ -162,12 +168,15 @@ pub(crate) fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// Reads one short unmasked frame: first byte and payload.
+/// Reads one unmasked frame of less than 64 KiB: first byte and payload.
 pub(crate) async fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let read = async {
         let first = stream.read_u8().await.unwrap();
-        let len = stream.read_u8().await.unwrap();
-        assert!(len <= 125, "a short frame is expected");
+        let len = match stream.read_u8().await.unwrap() {
+            126 => stream.read_u16().await.unwrap(),
+            127 => panic!("a shorter frame is expected"),
+            short => u16::from(short),
+        };
         let mut payload = vec![0; usize::from(len)];
         stream.read_exact(&mut payload).await.unwrap();
         (first, payload)

@@ -13,4 +13,6 @@ mod kit;
 mod messages;
 mod passing;
 mod pressure;
+mod v1;
+mod v1_line;
 mod verdicts;

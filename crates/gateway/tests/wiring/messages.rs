@@ -14,7 +14,7 @@ const PONG: u8 = 0x8a;
 const TEXT: u8 = 0x81;
 
 /// Asks the control API by hand; returns status and JSON.
-async fn ask(gateway: &Running, head: &str, body: &[u8]) -> (u16, Json) {
+pub(crate) async fn ask(gateway: &Running, head: &str, body: &[u8]) -> (u16, Json) {
     let mut stream = TcpStream::connect(gateway.control).await.unwrap();
     let length = body.len();
     let request =
@@ -33,7 +33,7 @@ async fn sessions(gateway: &Running) -> Vec<Json> {
 }
 
 /// The only session; it is there soon after both handshakes.
-async fn session(gateway: &Running) -> Json {
+pub(crate) async fn session(gateway: &Running) -> Json {
     let first = async {
         loop {
             if let Some(session) = sessions(gateway).await.pop() {
@@ -45,7 +45,7 @@ async fn session(gateway: &Running) -> Json {
 }
 
 /// Waits until the session's delivery looks so.
-async fn until(gateway: &Running, is_so: impl Fn(&Json) -> bool) -> Json {
+pub(crate) async fn until(gateway: &Running, is_so: impl Fn(&Json) -> bool) -> Json {
     let start = Instant::now();
     loop {
         let delivery = session(gateway).await["delivery"].clone();
@@ -57,7 +57,7 @@ async fn until(gateway: &Running, is_so: impl Fn(&Json) -> bool) -> Json {
     }
 }
 
-async fn send(gateway: &Running, headers: &str, body: &str) -> (u16, Json) {
+pub(crate) async fn send(gateway: &Running, headers: &str, body: &str) -> (u16, Json) {
     let id = session(gateway).await["id"].as_str().unwrap().to_owned();
     let head = format!("POST /v1/sessions/{id}/messages HTTP/1.1\r\nContent-Type: text/plain{headers}");
     ask(gateway, &head, body.as_bytes()).await

@@ -191,6 +191,13 @@ impl V1Session {
         result
     }
 
+    /// Takes note that a part of a message came: its code can't answer before the rest.
+    pub fn handle_client_part(&mut self, now: Instant) {
+        if let Some(client) = &mut self.client {
+            client.page_heard_at = now;
+        }
+    }
+
     /// Takes a pong of the client; `None`: it has no connection.
     pub fn handle_client_pong(&mut self, payload: &[u8], now: Instant) -> Option<Pong> {
         let pong = self.detector_mut(Leg::Client)?.handle_pong(payload, now);
@@ -206,7 +213,7 @@ impl V1Session {
             self.detach(Detached::Closed, Parting::Close(frame), now);
         } else {
             let ending = ending(EndReason::Closed, frame.clone(), None);
-            self.part(Parting::Close(frame.clone()));
+            self.part_at_the_end(frame.clone());
             self.end(ending, frame, now);
         }
     }
@@ -224,7 +231,13 @@ impl V1Session {
     /// Takes note that the client broke RFC 6455 or a limit: its session is over.
     pub fn handle_client_violation(&mut self, violation: Violation, now: Instant) {
         let reason = if violation.is_limit() { EndReason::Limit } else { EndReason::ProtocolError };
-        let frame = CloseFrame::new(violation.close_code(), violation.as_str());
+        // What RFC 6455 says of limits ends a session for good; a client may begin another.
+        let code = match violation.close_code() {
+            1009 => Code::TooBig.number(),
+            1008 => Code::Limit.number(),
+            code => code,
+        };
+        let frame = CloseFrame::new(code, violation.as_str());
         self.fail(reason, frame, violation.as_str(), now);
     }
 
@@ -245,7 +258,7 @@ impl V1Session {
     }
 
     fn fail(&mut self, reason: EndReason, frame: CloseFrame, detail: &'static str, now: Instant) {
-        self.part(Parting::Close(Some(frame.clone())));
+        self.part_at_the_end(Some(frame.clone()));
         let told = CloseFrame::new(1001, "client broke the protocol");
         self.end(ending(reason, Some(frame), Some(detail)), Some(told), now);
     }
@@ -280,6 +293,24 @@ impl V1Session {
         let client = self.client.as_ref()?;
         let asked_at = client.probed_at?.max(client.page_heard_at);
         Some(asked_at + self.limits.page_frozen_after)
+    }
+
+    /// Closes the client's connection with what is left to say: how far its messages have come, and the final counters.
+    pub(super) fn part_at_the_end(&mut self, frame: Option<CloseFrame>) {
+        let mut words = Vec::new();
+        while let Some((seq, code)) = self.nacks.poll() {
+            words.push(Envelope::Nack { seq, code, reason: "" });
+        }
+        if let Some(ack) = self.inbound.last_ack() {
+            words.push(Envelope::Ack(ack));
+        }
+        words.push(Envelope::Bye { received: self.inbound.received(), sent: self.out.sent() });
+        let words = words.iter().map(|word| {
+            let mut payload = Vec::new();
+            word.write(&mut payload);
+            payload
+        });
+        self.part(Parting::End { words: words.collect(), frame });
     }
 
     /// Drops the client's connection out of the session.

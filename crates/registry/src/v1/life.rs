@@ -83,6 +83,12 @@ impl V1Session {
             return refused(ResumeFailCode::Ended, counters);
         }
         if self.out.resume(received, now).is_err() {
+            // Nobody else can have this token, and its owner lacks what nobody has any more.
+            let frame = CloseFrame::new(Code::Replaced.number(), "the session was given up");
+            self.part_at_the_end(Some(frame));
+            let ended = ending(EndReason::Expired, None, Some("the client lacks what it had acknowledged"));
+            let told = CloseFrame::new(self.limits.session.codes.dead_client, "client lost its place");
+            self.end(ended, Some(told), now);
             return refused(ResumeFailCode::Position, counters);
         }
         self.tokens.rotate(&secret, &hello.next);
@@ -132,7 +138,7 @@ impl V1Session {
             | EndReason::Expired
             | EndReason::Limit => frame.clone(),
         };
-        self.part(Parting::Close(Some(to_client)));
+        self.part_at_the_end(Some(to_client));
         let ending = Ending { reason, leg: None, close: Some(frame.clone()), detail: None, verdict: None };
         self.finish(ending, AppEnd::Close(Some(frame)), now);
     }
@@ -199,7 +205,7 @@ impl V1Session {
             return;
         };
         let frame = CloseFrame::new(Code::AppClosed.number(), &farewell.told);
-        self.part(Parting::Close(Some(frame)));
+        self.part_at_the_end(Some(frame));
         self.finish(farewell.ending, AppEnd::Finish, now);
     }
 

@@ -147,6 +147,13 @@ pub enum V1Note {
 pub enum Parting {
     /// Write this Close frame, wait for the answer for a while, and drop it.
     Close(Option<CloseFrame>),
+    /// The session is over: write these as binary messages, then the Close frame; the rest as with `Close`.
+    End {
+        /// Payloads.
+        words: Vec<Vec<u8>>,
+        /// The last word.
+        frame: Option<CloseFrame>,
+    },
     /// The peer was declared dead: nobody is there to read what is queued. Write the Close frame, if there is one, as far
     /// as the socket takes it.
     Abandon(Cause, Option<CloseFrame>),

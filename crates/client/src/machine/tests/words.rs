@@ -269,13 +269,16 @@ fn a_close_says_what_follows() {
         assert_eq!(client.poll_connect_at().is_some(), !client.is_done());
         (events, client.token().is_some())
     };
-    for code in [None, Some(1001), Some(1012), Some(4408), Some(4500), Some(4503)] {
-        assert_eq!(after(code, ""), (vec![Event::Detached], true), "{code:?}");
+    for code in [1001, 1012, 1013, 4408, 4500, 4503] {
+        assert_eq!(after(Some(code), ""), (vec![Event::Detached], true), "{code}");
     }
     for code in [4400, 4401, 4403, 4410, 4413, 4429, 4499] {
         let anew = vec![Event::Reset { undelivered: 0 }, Event::Detached];
         assert_eq!(after(Some(code), ""), (anew, false), "{code}");
     }
+    let anew = vec![Event::Reset { undelivered: 0 }, Event::Detached];
+    assert_eq!(after(Some(4411), "1012 restart"), (anew, false), "the app, but not for good");
+    assert_eq!(after(None, ""), (vec![closed(None, "")], false));
     assert_eq!(after(Some(1000), "x"), (vec![closed(Some(1000), "x")], false));
     assert_eq!(after(Some(4409), ""), (vec![closed(Some(4409), "")], false));
     assert_eq!(after(Some(4411), "1000 bye now"), (vec![closed(Some(1000), "bye now")], false));

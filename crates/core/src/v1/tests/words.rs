@@ -126,18 +126,25 @@ fn each_code_tells_the_client_what_to_do() {
     for code in Code::ALL {
         let expected = match code {
             Code::LivenessTimeout | Code::Internal | Code::Draining => After::Resume,
-            Code::Replaced => After::Done,
+            Code::Replaced | Code::AppClosed => After::Done,
             Code::ProtocolError
             | Code::TokenUnknown
             | Code::OriginMismatch
             | Code::SessionExpired
-            | Code::AppClosed
             | Code::TooBig
             | Code::Limit => After::Restart,
         };
         assert_eq!(After::close(Some(code.number())), expected, "{code:?}");
     }
     assert_eq!(After::close(None), After::Resume);
+    assert_eq!(After::app_close("1000 bye now"), (After::Done, Some(1000), "bye now"));
+    assert_eq!(After::app_close("1005"), (After::Done, Some(1005), ""));
+    assert_eq!(
+        After::app_close("1006 app connection lost"),
+        (After::Restart, Some(1006), "app connection lost")
+    );
+    assert_eq!(After::app_close("1012"), (After::Restart, Some(1012), ""));
+    assert_eq!(After::app_close("what?"), (After::Done, Some(4411), "what?"));
     assert_eq!(After::close(Some(1000)), After::Done);
     assert!(After::detaches(Some(1001)) && !After::detaches(Some(1000)) && !After::detaches(None));
 }

@@ -141,7 +141,7 @@ async fn every_answer_about_messages(
         (MANY, &"/v1/messages?all=true".to_owned(), vec![text, key], b"", 400),
         (MANY, &"/v1/messages?all=true".to_owned(), vec![text], &large, 413),
         (MANY, &"/v1/messages?all=true".to_owned(), vec![("content-type", "image/png")], b"", 415),
-        (MANY, &"/v1/messages?all=true".to_owned(), vec![text, ("pulsegate-level", "handled")], b"", 422),
+        (MANY, &"/v1/messages?all=true".to_owned(), vec![text, ("pulsegate-level", "handled")], b"", 202),
     ] {
         let answer = kit.post(at, &[&headers[..], &[bearer]].concat(), body).await;
         assert_eq!(answer.status, status, "{at} {headers:?} {answer:?}");
@@ -217,6 +217,13 @@ async fn every_event_obeys_the_file() {
         requested: Level::Received,
         outcome: Outcome::Delivered(Level::Received),
         elapsed: Duration::from_millis(3),
+    });
+    kit.shared.feed.publish(What::SessionDetached { id, why: "page_frozen" });
+    kit.shared.feed.publish(What::SessionResumed {
+        id,
+        peer: "127.0.0.1:7".parse().unwrap(),
+        outage: Duration::from_millis(1500),
+        to_client: 3,
     });
     kit.end(&session, unreachable());
     let other = kit.open(&[]);

@@ -183,9 +183,9 @@ impl V1Driver {
                 continue;
             };
             match parting {
-                Parting::Close(frame) => {
-                    line.push_close(frame.as_ref());
-                    parting::linger(&self.shared, line, place);
+                Parting::Close(frame) => parting::linger(&self.shared, line, &[], frame.as_ref(), place),
+                Parting::End { words, frame } => {
+                    parting::linger(&self.shared, line, &words, frame.as_ref(), place);
                 }
                 Parting::Abandon(cause, farewell) => {
                     line.abandon(farewell.as_ref());

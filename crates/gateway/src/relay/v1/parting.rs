@@ -37,7 +37,17 @@ pub(in crate::relay) fn refuse_late(shared: &Arc<Shared>, arrival: Arrival, tomb
 }
 
 /// Gives the client what waits for it, its Close frame at last, and a while to answer.
-pub(super) fn linger(shared: &Arc<Shared>, line: Line, place: Place) {
+pub(super) fn linger(
+    shared: &Arc<Shared>,
+    mut line: Line,
+    words: &[Vec<u8>],
+    frame: Option<&CloseFrame>,
+    place: Place,
+) {
+    for word in words {
+        line.outbox.push_message(false, &[word], None);
+    }
+    line.push_close(frame);
     if let Some((stream, rest)) = line.into_rest() {
         end(shared, stream, rest, place);
     }

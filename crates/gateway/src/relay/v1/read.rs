@@ -19,8 +19,10 @@ enum Found {
         used: usize,
         bytes: usize,
     },
-    /// A part of one, or a word between the client and us.
-    Other(usize),
+    /// A word between the client and us.
+    Word(usize),
+    /// A part of a message.
+    Part(usize),
     Control(Head, usize),
     Wait,
 }
@@ -119,7 +121,13 @@ impl V1Driver {
                     messages += 1;
                     bytes += payload as u64;
                 }
-                Ok(Found::Other(used)) => at += used,
+                Ok(Found::Word(used)) => at += used,
+                Ok(Found::Part(used)) => {
+                    if leg == Leg::Client {
+                        self.session.handle_client_part(now);
+                    }
+                    at += used;
+                }
                 Ok(Found::Control(head, used)) => {
                     self.handle_control(leg, head, &mut input[at..at + used], now);
                     at += used;
@@ -164,10 +172,10 @@ impl V1Driver {
                         self.shared.metrics.v1.accepted(1);
                         Found::Message { used, bytes: message.payload.len() }
                     }
-                    None => Found::Other(used),
+                    None => Found::Word(used),
                 }
             }
-            Piece::Part { used } => Found::Other(used),
+            Piece::Part { used } => Found::Part(used),
             Piece::Control { head, used } => Found::Control(head, used),
             Piece::Wait => Found::Wait,
         })
@@ -181,7 +189,7 @@ impl V1Driver {
                 self.shared.metrics.delivery.accepted(1);
                 Found::Message { used, bytes: payload.len() }
             }
-            Piece::Part { used } => Found::Other(used),
+            Piece::Part { used } => Found::Part(used),
             Piece::Control { head, used } => Found::Control(head, used),
             Piece::Wait => Found::Wait,
         })

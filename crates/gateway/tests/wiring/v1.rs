@@ -1,0 +1,421 @@
+//! Clients that speak `pulsegate.v1`, by hand, frame by frame: what PROTOCOL.md says of a connection.
+
+use std::time::Duration;
+
+use pulsegate::config::Config;
+use pulsegate_core::v1::{Ack, Envelope, Meta, ResumeFailCode, Welcome};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::kit::{Running, Seen, echo_app, frame, next, raw_client_with, read_frame};
+use crate::messages::{ask, send, session, until};
+
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+
+/// A connection to a session.
+struct Line {
+    stream: TcpStream,
+    token: String,
+}
+
+/// What comes on a line.
+#[derive(Debug, PartialEq)]
+enum Got {
+    Text(String),
+    /// An envelope as it stands on the wire.
+    Word(Vec<u8>),
+    Close(u16, String),
+}
+
+impl Line {
+    /// Dials with the entries of an offer and whatever else, and returns the first frame.
+    async fn dial(gateway: &Running, offer: &str, headers: &str) -> (TcpStream, Got) {
+        let headers = format!("Sec-WebSocket-Protocol: {offer}\r\n{headers}");
+        let (stream, head) = raw_client_with(gateway.data, &headers).await;
+        assert!(head.to_lowercase().contains("sec-websocket-protocol: pulsegate.v1\r\n"), "{head}");
+        let mut line = Line { stream, token: String::new() };
+        let first = line.read().await;
+        (line.stream, first)
+    }
+
+    /// Begins a session.
+    async fn open(gateway: &Running) -> Line {
+        let (stream, first) = Line::dial(gateway, "pulsegate.v1", "").await;
+        Line::welcomed(stream, first, false, 0, 1)
+    }
+
+    /// Comes back, having received so many messages.
+    async fn resume(gateway: &Running, token: &str, received: u64) -> (TcpStream, Got) {
+        Line::dial(gateway, &format!("pulsegate.v1, pgr.{token}.{received}"), "").await
+    }
+
+    fn welcomed(stream: TcpStream, first: Got, resumed: bool, received: u64, next: u64) -> Line {
+        let Got::Word(word) = first else { panic!("{first:?}") };
+        let Ok(Envelope::Welcome(welcome)) = Envelope::parse(&word) else { panic!("{word:?}") };
+        assert_eq!((welcome.resumed, welcome.received, welcome.next), (resumed, received, next));
+        let Welcome { token, .. } = welcome;
+        Line { stream, token: token.to_owned() }
+    }
+
+    /// Reads what comes next; pings are answered, so that nobody is taken for dead.
+    async fn read(&mut self) -> Got {
+        loop {
+            let (first, payload) = read_frame(&mut self.stream).await;
+            match first {
+                TEXT => return Got::Text(String::from_utf8(payload).unwrap()),
+                BINARY => return Got::Word(payload),
+                CLOSE => {
+                    let code = u16::from_be_bytes([payload[0], payload[1]]);
+                    return Got::Close(code, String::from_utf8(payload[2..].to_vec()).unwrap());
+                }
+                PING => self.stream.write_all(&frame(0x8a, &payload)).await.unwrap(),
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    async fn expect_text(&mut self, text: &str) {
+        assert_eq!(self.read_message().await, Got::Text(text.to_owned()));
+    }
+
+    /// Reads until something comes that is no ACK, no PROBE and no BYE.
+    async fn read_message(&mut self) -> Got {
+        loop {
+            match self.read().await {
+                Got::Word(word) if matches!(word[0], 1..=3 | 0x0a) => {}
+                got => return got,
+            }
+        }
+    }
+
+    /// Reads until an ACK comes, past messages.
+    async fn read_ack(&mut self) -> u64 {
+        loop {
+            if let Got::Word(word) = self.read().await
+                && let Ok(Envelope::Ack(ack) | Envelope::ProbeAck(ack)) = Envelope::parse(&word)
+            {
+                return ack.handled;
+            }
+        }
+    }
+
+    async fn text(&mut self, text: &str) {
+        self.stream.write_all(&frame(TEXT, text.as_bytes())).await.unwrap();
+    }
+
+    async fn word(&mut self, envelope: Envelope<'_>) {
+        let mut payload = Vec::new();
+        envelope.write(&mut payload);
+        self.stream.write_all(&frame(BINARY, &payload)).await.unwrap();
+    }
+
+    async fn ack(&mut self, handled: u64) {
+        self.word(Envelope::Ack(Ack { handled, window: None })).await;
+    }
+}
+
+async fn gateway(change: impl FnOnce(&mut Config)) -> (Running, UnboundedReceiver<Seen>) {
+    let (app, seen) = echo_app().await;
+    let quick = |config: &mut Config| {
+        config.limits.close_timeout = Duration::from_millis(200);
+        change(config);
+    };
+    (Running::start(app, quick).await, seen)
+}
+
+async fn app_sees(seen: &mut UnboundedReceiver<Seen>, text: &str) {
+    assert_eq!(next(seen).await, Seen::Message(Message::text(text)));
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_gets_what_it_lacks_and_the_app_sees_one_connection() {
+    let (gateway, mut seen) = gateway(|_| {}).await;
+    let mut line = Line::open(&gateway).await;
+    assert_eq!(next(&mut seen).await, Seen::Open);
+    for text in ["one", "two"] {
+        line.text(text).await;
+        line.expect_text(text).await;
+    }
+    line.ack(1).await;
+    // Both are known: only then is what follows certain.
+    until(&gateway, |told| told["received"] == 1).await;
+    line.text("three").await;
+    let token = line.token.clone();
+    for text in ["one", "two", "three"] {
+        app_sees(&mut seen, text).await;
+    }
+    // Cut without a word before the echo was read.
+    drop(line);
+    let (stream, first) = Line::resume(&gateway, &token, 1).await;
+    let mut line = Line::welcomed(stream, first, true, 3, 2);
+    line.expect_text("two").await;
+    line.expect_text("three").await;
+    line.ack(3).await;
+    line.text("four").await;
+    line.expect_text("four").await;
+    app_sees(&mut seen, "four").await;
+    line.stream.write_all(&frame(CLOSE, &[0x03, 0xe8])).await.unwrap();
+    assert_eq!(next(&mut seen).await, Seen::Close(Some((1000, String::new()))));
+    assert_eq!(next(&mut seen).await, Seen::End);
+    assert_eq!(gateway.scrape("pulsegate_resumes_total").await, 1);
+    // The third was perhaps not written before the cut.
+    assert!((1..=2).contains(&gateway.scrape("pulsegate_retransmits_total").await));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_s_messages_are_acknowledged_when_the_app_has_them() {
+    let (gateway, mut seen) = gateway(|_| {}).await;
+    let mut line = Line::open(&gateway).await;
+    line.word(Envelope::Meta(Meta { ack_now: true, ..Meta::default() })).await;
+    line.text("at once").await;
+    assert_eq!(line.read_ack().await, 1);
+    line.word(Envelope::Binary(b"\x00\xff")).await;
+    line.word(Envelope::Probe).await;
+    assert_eq!(next(&mut seen).await, Seen::Open);
+    app_sees(&mut seen, "at once").await;
+    assert_eq!(next(&mut seen).await, Seen::Message(Message::binary(&b"\x00\xff"[..])));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_newest_connection_wins_and_the_token_of_the_old_is_used_up() {
+    let (gateway, _seen) = gateway(|_| {}).await;
+    let mut first = Line::open(&gateway).await;
+    let (stream, got) = Line::resume(&gateway, &first.token, 0).await;
+    let mut second = Line::welcomed(stream, got, true, 0, 1);
+    let closed = first.read().await;
+    assert_eq!(closed, Got::Close(4409, "replaced by a newer connection".into()));
+    // Until a frame came on the new one the old token is good: its WELCOME might have been lost.
+    let (stream, got) = Line::resume(&gateway, &first.token, 0).await;
+    let mut third = Line::welcomed(stream, got, true, 0, 1);
+    assert_eq!(second.read().await, Got::Close(4409, "replaced by a newer connection".into()));
+    third.text("hello").await;
+    third.expect_text("hello").await;
+    for used_up in [&first.token, &second.token] {
+        assert_refused(&gateway, used_up, 0, ResumeFailCode::Unknown, None).await;
+    }
+    third.ack(1).await;
+    third.text("still there").await;
+    third.expect_text("still there").await;
+    gateway.stop().await;
+}
+
+/// Comes back and is told no.
+async fn assert_refused(
+    gateway: &Running,
+    token: &str,
+    received: u64,
+    code: ResumeFailCode,
+    counters: Option<(u64, u64)>,
+) {
+    let (stream, got) = Line::resume(gateway, token, received).await;
+    assert_refusal(stream, got, code, counters).await;
+}
+
+async fn assert_refusal(stream: TcpStream, got: Got, code: ResumeFailCode, counters: Option<(u64, u64)>) {
+    let Got::Word(word) = got else { panic!("{got:?}") };
+    let Ok(Envelope::ResumeFail(fail)) = Envelope::parse(&word) else { panic!("{word:?}") };
+    assert_eq!((fail.code, fail.counters), (code, counters));
+    let mut line = Line { stream, token: String::new() };
+    assert_eq!(line.read().await, Got::Close(code.close().number(), code.as_str().to_owned()));
+}
+
+#[tokio::test]
+async fn who_can_t_show_a_right_to_it_gets_no_session() {
+    let (gateway, _seen) = gateway(|_| {}).await;
+    let mut line = Line::open(&gateway).await;
+    line.text("hello").await;
+    line.expect_text("hello").await;
+    line.ack(1).await;
+    until(&gateway, |told| told["received"] == 1).await;
+    let token = line.token.clone();
+    let foreign = format!("{}{}", &token[..26], "AAECAwQFBgcICQoLDA0ODw");
+    let nobody = format!("{}{}", "01j0000000000000000000000a", &token[26..]);
+    for bad in [&foreign, &nobody, "garbage", ""] {
+        assert_refused(&gateway, bad, 0, ResumeFailCode::Unknown, None).await;
+    }
+    let offer = format!("pulsegate.v1, pgr.{token}.1");
+    let (stream, got) = Line::dial(&gateway, &offer, "Origin: https://evil.example\r\n").await;
+    assert_refusal(stream, got, ResumeFailCode::Origin, None).await;
+    // Nothing of this has touched the session.
+    line.text("still there").await;
+    line.expect_text("still there").await;
+    assert_eq!(gateway.scrape("pulsegate_resume_failures_total").await, 5);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_lacks_what_nobody_has_any_more_is_told_so_and_the_session_is_over() {
+    for position in [0, 2, 9] {
+        let (gateway, mut seen) = gateway(|_| {}).await;
+        let mut line = Line::open(&gateway).await;
+        line.text("hello").await;
+        line.expect_text("hello").await;
+        line.ack(1).await;
+        until(&gateway, |told| told["received"] == 1).await;
+        let token = line.token.clone();
+        assert_refused(&gateway, &token, position, ResumeFailCode::Position, Some((1, 1))).await;
+        assert_eq!(line.read_message().await, Got::Close(4409, "the session was given up".into()));
+        until_ended(&mut seen, (4408, "client lost its place")).await;
+        drop(line);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_is_told_of_with_its_counters_to_its_owner_alone() {
+    let (gateway, mut seen) = gateway(|config| {
+        config.v1.resume_window = Duration::from_millis(300);
+    })
+    .await;
+    let mut line = Line::open(&gateway).await;
+    for text in ["one", "two"] {
+        line.text(text).await;
+        line.expect_text(text).await;
+    }
+    line.ack(1).await;
+    until(&gateway, |told| told["received"] == 1).await;
+    let token = line.token.clone();
+    drop(line);
+    until_ended(&mut seen, (4408, "client reset: not back after 0 s")).await;
+    assert_refused(&gateway, &token, 1, ResumeFailCode::Ended, Some((2, 1))).await;
+    let foreign = format!("{}{}", &token[..26], "AAECAwQFBgcICQoLDA0ODw");
+    assert_refused(&gateway, &foreign, 1, ResumeFailCode::Unknown, None).await;
+    let ended = "pulsegate_sessions_ended_total{reason=\"expired\"}";
+    assert_eq!(gateway.scrape(ended).await, 1);
+    gateway.stop().await;
+}
+
+async fn until_ended(seen: &mut UnboundedReceiver<Seen>, (code, reason): (u16, &str)) {
+    loop {
+        match next(seen).await {
+            Seen::Close(told) => {
+                assert_eq!(told, Some((code, reason.to_owned())));
+                return;
+            }
+            Seen::Open | Seen::Message(_) => {}
+            Seen::End => panic!("no Close frame"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_the_back_forward_cache_may_come_back() {
+    let (gateway, _seen) = gateway(|_| {}).await;
+    let mut line = Line::open(&gateway).await;
+    line.stream.write_all(&frame(CLOSE, &[0x03, 0xe9])).await.unwrap();
+    assert_eq!(line.read().await, Got::Close(1001, String::new()));
+    assert_eq!(session(&gateway).await["state"], "detached");
+    assert_eq!(gateway.scrape("pulsegate_sessions{state=\"detached\"}").await, 1);
+    let (stream, got) = Line::resume(&gateway, &line.token, 0).await;
+    Line::welcomed(stream, got, true, 0, 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_app_said_before_it_closed_still_comes_to_a_client_that_was_away() {
+    let (gateway, mut seen) = gateway(|_| {}).await;
+    let mut line = Line::open(&gateway).await;
+    let token = line.token.clone();
+    for text in ["one", "two", "close me"] {
+        line.text(text).await;
+    }
+    drop(line);
+    assert_eq!(next(&mut seen).await, Seen::Open);
+    app_sees(&mut seen, "one").await;
+    app_sees(&mut seen, "two").await;
+    assert_eq!(next(&mut seen).await, Seen::Close(Some((4001, "asked to".into()))));
+    let (stream, got) = Line::resume(&gateway, &token, 0).await;
+    let mut line = Line::welcomed(stream, got, true, 3, 1);
+    line.expect_text("one").await;
+    line.expect_text("two").await;
+    line.text("too late").await;
+    let Got::Word(nack) = line.read_message().await else { panic!("no NACK") };
+    assert!(matches!(Envelope::parse(&nack), Ok(Envelope::Nack { seq: 4, .. })), "{nack:?}");
+    line.ack(2).await;
+    assert_eq!(line.read_message().await, Got::Close(4411, "4001 asked to".into()));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_rule_ends_the_session() {
+    for (wire, code, reason) in [
+        (frame(BINARY, &[]), 4400, "envelope without a tag"),
+        (frame(BINARY, &[0x20]), 4400, "unknown envelope"),
+        (frame(BINARY, &[0x01, 5]), 4400, "ACK for what was not sent"),
+        (frame(BINARY, &[0x08]), 4400, "envelope cut off"),
+        (frame(TEXT, &[0xff]), 1007, "text is not UTF-8"),
+        (frame(0xc1, b"x"), 1002, "reserved bit set"),
+    ] {
+        let (gateway, mut seen) = gateway(|_| {}).await;
+        let mut line = Line::open(&gateway).await;
+        line.stream.write_all(&wire).await.unwrap();
+        assert_eq!(line.read().await, Got::Word(vec![0x0a, 0, 0]), "BYE");
+        assert_eq!(line.read().await, Got::Close(code, reason.into()));
+        until_ended(&mut seen, (1001, "client broke the protocol")).await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn messages_over_the_control_api_wait_for_a_client_that_is_away() {
+    let (gateway, _seen) = gateway(|_| {}).await;
+    let line = Line::open(&gateway).await;
+    let id = session(&gateway).await["id"].as_str().unwrap().to_owned();
+    let token = line.token.clone();
+    line.stream.set_zero_linger().unwrap();
+    drop(line);
+    let (status, waiting) = send(&gateway, "\r\nPrefer: wait=0\r\nPulsegate-Level: handled", "news").await;
+    assert_eq!((status, &waiting["status"]), (202, &"queued".into()), "{waiting}");
+    let (status, expired) = send(&gateway, "\r\nPrefer: wait=5\r\nPulsegate-Ttl: 50ms", "too old").await;
+    assert_eq!((status, &expired["message"]["sent"]), (504, &"no".into()), "{expired}");
+    let (stream, got) = Line::resume(&gateway, &token, 0).await;
+    let mut line = Line::welcomed(stream, got, true, 0, 1);
+    let meta = Got::Word(vec![0x05, 2, 0]);
+    assert_eq!(line.read_message().await, meta);
+    line.expect_text("news").await;
+    let skip = line.read_message().await;
+    assert_eq!(skip, Got::Word(vec![0x04, 1, 0]), "the number of what is too old");
+    line.ack(2).await;
+    let message = waiting["id"].as_str().unwrap();
+    let told = loop {
+        let (_, told) = ask(&gateway, &format!("GET /v1/messages/{message} HTTP/1.1"), b"").await;
+        if told["status"] != "sent" && told["status"] != "queued" {
+            break told;
+        }
+    };
+    assert_eq!((&told["status"], &told["level"]), (&"delivered".into(), &"handled".into()), "{told}");
+    assert_eq!(session(&gateway).await["id"], id.as_str());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_waits_when_its_client_acknowledges_nothing() {
+    let (gateway, mut seen) = gateway(|config| {
+        config.v1.window_messages = 4;
+    })
+    .await;
+    let mut line = Line::open(&gateway).await;
+    for n in 0..4 {
+        line.text(&n.to_string()).await;
+    }
+    for n in 0..4 {
+        line.expect_text(&n.to_string()).await;
+    }
+    // The app echoes more than there is room for: one is kept beside the window, the others stay with the app.
+    let (status, _) = send(&gateway, "\r\nPrefer: wait=0", "in between").await;
+    assert_eq!(status, 202);
+    let kept = until(&gateway, |told| told["unacked_messages"] == 5).await;
+    assert_eq!(kept["sent"], 4);
+    line.ack(2).await;
+    assert_eq!(line.read_message().await, Got::Word(vec![0x05, 2, 0]));
+    line.expect_text("in between").await;
+    assert_eq!(next(&mut seen).await, Seen::Open);
+    gateway.stop().await;
+}

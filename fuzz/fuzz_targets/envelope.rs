@@ -1,0 +1,4 @@
+#![no_main]
+//! The engine's way into [`pulsegate_fuzz::envelope`].
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| pulsegate_fuzz::envelope(input));
