@@ -153,6 +153,12 @@ impl ReceiveWindow {
         Some(if many || urgent { since } else { since + self.rules.delay })
     }
 
+    /// Gives back memory that is held for nothing.
+    pub fn shrink(&mut self) {
+        self.gaps.shrink_to_fit();
+        self.urgent.shrink_to_fit();
+    }
+
     /// Returns how many messages came.
     pub fn received(&self) -> u64 {
         self.received

@@ -6,9 +6,6 @@ use std::time::Instant;
 use super::envelope::{NackCode, SkipReason};
 use crate::delivery::Sent;
 
-/// A buffer that is empty keeps room for no more than this many messages.
-const SPARE_SLOTS_MAX: usize = 16;
-
 /// How much may be under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -215,9 +212,6 @@ impl<T: Copy> SendWindow<T> {
                 }
             }
         }
-        if self.slots.is_empty() && self.slots.capacity() > SPARE_SLOTS_MAX {
-            self.slots = VecDeque::new();
-        }
         Ok(())
     }
 
@@ -291,6 +285,11 @@ impl<T: Copy> SendWindow<T> {
         }
         (self.bytes, self.limited, self.flight) = (0, 0, 0);
         self.slots = VecDeque::new();
+    }
+
+    /// Gives back memory that is held for no message.
+    pub fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
     }
 
     /// Returns how many messages the other side has handled.

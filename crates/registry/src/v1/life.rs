@@ -118,6 +118,7 @@ impl V1Session {
         self.part(parting);
         let until = now + self.limits.resume_window;
         self.away = Some(Away { since: now, until, why, verdict: None });
+        self.shrink();
         self.notes.push_back(V1Note::Detached(why));
     }
 

@@ -252,6 +252,16 @@ impl V1Session {
         }
     }
 
+    /// Gives back memory that is held for nothing; for moments at which nothing goes on.
+    fn shrink(&mut self) {
+        self.out.shrink();
+        self.inbound.shrink();
+        self.under_way.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+        self.partings.shrink_to_fit();
+        self.notes.shrink_to_fit();
+    }
+
     fn detector_mut(&mut self, leg: Leg) -> Option<&mut Detector> {
         self.watched(leg).map(|watched| &mut watched.detector)
     }

@@ -75,6 +75,8 @@ impl V1Session {
         if let Some(client) = &mut self.client {
             client.probed_at = Some(now);
         }
+        // Few messages, if any: what a busy time took is given back.
+        self.shrink();
         write_envelope(&Envelope::Probe, write);
         true
     }

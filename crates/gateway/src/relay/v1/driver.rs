@@ -35,7 +35,8 @@ pub(super) struct V1Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) entry: Arc<Entry<Mailbox>>,
     pub(super) session: V1Session,
-    pub(super) client: Option<ClientLine>,
+    /// Boxed: a session whose client is away takes no room for it.
+    pub(super) client: Option<Box<ClientLine>>,
     pub(super) app: V1Line,
     alarm: Alarm,
     /// Messages of the app that it was told have arrived.
@@ -47,7 +48,7 @@ impl V1Driver {
         shared: Arc<Shared>,
         entry: Arc<Entry<Mailbox>>,
         session: V1Session,
-        client: ClientLine,
+        client: Box<ClientLine>,
         app: V1Line,
         now: Instant,
     ) -> V1Driver {
@@ -136,7 +137,7 @@ impl V1Driver {
                 self.part();
                 sys::prepare(&stream, &self.shared.session_limits.client);
                 let line = Line::new(Leg::Client, stream, ReservedBits::None, &self.shared, now);
-                self.client = Some(ClientLine { line: V1Line::new(line), peer, place });
+                self.client = Some(Box::new(ClientLine { line: V1Line::new(line), peer, place }));
                 self.take_early(Leg::Client, &early, now);
             }
         }
@@ -179,9 +180,8 @@ impl V1Driver {
         let mut progress = false;
         while let Some(parting) = self.session.poll_parting() {
             progress = true;
-            let Some(ClientLine { line: V1Line { mut line, .. }, place, .. }) = self.client.take() else {
-                continue;
-            };
+            let Some(client) = self.client.take() else { continue };
+            let ClientLine { line: V1Line { mut line, .. }, place, .. } = *client;
             match parting {
                 Parting::Close(frame) => parting::linger(&self.shared, line, &[], frame.as_ref(), place),
                 Parting::End { words, frame } => {

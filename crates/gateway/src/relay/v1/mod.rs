@@ -84,7 +84,7 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Box<V1Driver
     let session = V1Session::new(Arc::clone(&shared.v1_limits), &shared.crowds, permit.id(), &hello, now);
     let peer = info.peer;
     let entry = list(shared, &permit, info, now);
-    let client = ClientLine { line: V1Line::new(client), peer, place };
+    let client = Box::new(ClientLine { line: V1Line::new(client), peer, place });
     let mut driver = V1Driver::new(Arc::clone(shared), entry, session, client, V1Line::new(app), now);
     driver.take_early(Leg::Client, &client_early, now);
     driver.take_early(Leg::App, &app_early, now);
@@ -96,4 +96,17 @@ pub(crate) fn new_secret() -> Secret {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("a system that serves sockets has random bytes");
     Secret(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session whose client is away holds this, and no buffer. The allocator has pieces of 1,792 bytes, and then of 2,048.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn the_driver_of_a_session_takes_1_792_bytes() {
+        let size = size_of::<V1Driver>();
+        assert!(size <= 1792, "{size}");
+    }
 }
