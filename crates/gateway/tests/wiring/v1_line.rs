@@ -58,7 +58,7 @@ async fn count(stream: TcpStream, reports: UnboundedSender<Came>) {
 /// Text and binary in turn, of all sizes.
 fn message(number: u32) -> Message {
     let text = text(number);
-    if number % 2 == 0 { Message::text(text) } else { Message::binary(text.into_bytes()) }
+    if number.is_multiple_of(2) { Message::text(text) } else { Message::binary(text.into_bytes()) }
 }
 
 fn text(number: u32) -> String {

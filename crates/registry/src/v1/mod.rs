@@ -53,7 +53,7 @@ struct Staged {
 ///
 /// The driver tells what happens through `handle_*`, then drains [`poll_note`](V1Session::poll_note),
 /// [`poll_parting`](V1Session::poll_parting), [`poll_app_order`](V1Session::poll_app_order), writes what
-/// [`poll_transmit`](V1Session::poll_transmit) says to the client, and probes as [`poll_probe`](V1Session::poll_probe) and
+/// [`poll_transmit`](V1Session::poll_transmit) says to the client, and probes as [`poll_client_probe`](V1Session::poll_client_probe), [`poll_app_probe`](V1Session::poll_app_probe) and
 /// [`poll_barrier`](V1Session::poll_barrier) say; it comes back at [`poll_timeout`](V1Session::poll_timeout) and stops when
 /// [`is_finished`](V1Session::is_finished).
 #[derive(Debug)]
