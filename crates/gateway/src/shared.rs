@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pulsegate_core::v1::Window;
-use pulsegate_core::{FrameLimits, IdSource};
+use pulsegate_core::{CloseFrame, EndReason, FrameLimits, IdSource, SessionId};
 use pulsegate_heartbeat::{Crowd, Limits};
-use pulsegate_registry::{CloseCodes, DeliveryRules, Registry, RegistryLimits, SessionLimits, V1Limits};
+use pulsegate_registry::{
+    CloseCodes, DeliveryRules, Lookup, Parking, Registry, RegistryLimits, SessionLimits, V1Limits,
+};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) v1_limits: Arc<V1Limits>,
     pub(crate) frame_limits: Arc<FrameLimits>,
     pub(crate) registry: Registry<Mailbox>,
+    /// Sessions that wait for their clients.
+    pub(crate) parking: Parking,
     /// Per leg, all peers that are watched: many that fall silent together raise a doubt.
     pub(crate) crowds: [Arc<Crowd>; 2],
     /// Seats for the sockets of the dead.
@@ -62,6 +66,7 @@ impl Shared {
             v1_limits: Arc::new(v1_limits(&config, &session_limits)),
             session_limits,
             frame_limits: Arc::new(frame_limits(&config)),
+            parking: Parking::new(config.v1.parked_bytes_max),
             registry: Registry::new(limits, ids),
             crowds: Default::default(),
             vigils: Arc::new(Semaphore::new(VIGILS_MAX)),
@@ -74,6 +79,17 @@ impl Shared {
             started: clock(),
             probe: Probe::default(),
             config,
+        }
+    }
+}
+
+impl Shared {
+    /// Ends a session that waits for its client, for others that need what it takes.
+    pub(crate) fn evict(&self, id: SessionId) {
+        if let Lookup::Live(entry) = self.registry.find(id) {
+            let code = self.config.close.dead_client_code;
+            let frame = CloseFrame::new(code, "client away, and no room to wait for it");
+            entry.handle().end(EndReason::Limit, frame);
         }
     }
 }

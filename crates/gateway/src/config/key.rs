@@ -217,6 +217,8 @@ keys! {
         "Their payload bytes; a message that is larger goes alone.";
     v1.resume_window => duration(100),
         "How long a session whose client has no connection waits for it.";
+    v1.parked_bytes_max => size(1024, 1024 * GIB),
+        "Bytes kept for all sessions together whose clients are away; beyond it the one that is away for longest ends.";
     v1.confirm_within => duration(100),
         "How long a message may be without an ACK before the client is asked.";
     v1.page_frozen_after => duration(1000),

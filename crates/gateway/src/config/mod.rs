@@ -161,6 +161,8 @@ pub struct V1 {
     pub window_bytes: usize,
     /// How long a session waits for a client without a connection.
     pub resume_window: Duration,
+    /// Bytes kept for all sessions whose clients are away.
+    pub parked_bytes_max: usize,
     /// When a message without an ACK is asked for.
     pub confirm_within: Duration,
     /// How long a client's code may be silent while its WebSocket stack answers.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, ORIGIN, TRANSFER_ENCODING, UPGRADE};
@@ -12,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use pulsegate_registry::{Mode, Permit, Refused, SessionInfo};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::answer::{self, Agreement, AnswerError};
@@ -31,6 +32,10 @@ use crate::shared::Shared;
 
 const PULSEGATE_SESSION: HeaderName = HeaderName::from_static("pulsegate-session");
 const PULSEGATE_MODE: HeaderName = HeaderName::from_static("pulsegate-mode");
+
+/// How often it is looked whether an evicted session is over, and how many times.
+const EVICTION_LOOK_EVERY: Duration = Duration::from_millis(10);
+const EVICTION_LOOKS_MAX: u32 = 50;
 
 /// Longest path and origin that are kept of a session: tombstones and events keep them long after its end,
 /// and a client may send as much as `limits.header_bytes_max` allows.
@@ -53,7 +58,7 @@ pub(super) async fn upgrade(
     let result = if let Some(wish) = offered.as_ref().and_then(Offered::resume) {
         come_back(&front, place, peer, head, wish).map_err(|reason| (reason, None))
     } else {
-        match admit(&front, peer, &head) {
+        match admit_or_evict(&front, peer, &head).await {
             Ok((client, permit)) => {
                 let on_client = take_upgrade(&mut head);
                 let request = Asking { peer, client, permit, place, on_client, offered, head };
@@ -67,6 +72,30 @@ pub(super) async fn upgrade(
         debug!(%peer, reason = reason.as_str(), "handshake refused");
         front.refuse(reason, detail)
     })
+}
+
+/// Admits a client; where all places are taken the session ends that waits for its own client for longest.
+async fn admit_or_evict(
+    front: &Front,
+    peer: SocketAddr,
+    head: &request::Parts,
+) -> Result<(IpAddr, Permit), Rejection> {
+    let admitted = admit(front, peer, head);
+    if admitted.as_ref().err() != Some(&Rejection::SessionsMax) {
+        return admitted;
+    }
+    let Some(longest) = front.shared.parking.take_longest() else { return admitted };
+    front.shared.evict(longest);
+    // Its place is free when its app has answered the Close, which takes as long as that takes.
+    let mut again = admitted;
+    for _ in 0..EVICTION_LOOKS_MAX {
+        sleep(EVICTION_LOOK_EVERY).await;
+        again = admit(front, peer, head);
+        if again.is_ok() {
+            break;
+        }
+    }
+    again
 }
 
 /// Answers a client that wants its session back.

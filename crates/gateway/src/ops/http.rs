@@ -59,6 +59,7 @@ fn router(ops: Ops) -> Router {
 
 async fn metrics(State(ops): State<Ops>) -> Text {
     let counts = ops.shared.registry.counts();
+    ops.shared.metrics.v1.parked(ops.shared.parking.bytes());
     ([(CONTENT_TYPE, METRICS_TYPE)], ops.shared.metrics.render(&counts))
 }
 

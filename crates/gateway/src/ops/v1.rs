@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use pulsegate_core::Level;
 use pulsegate_core::v1::ResumeFailCode;
 
@@ -16,6 +19,7 @@ pub(crate) struct V1Metrics {
     resumes: Counter,
     resume_failures: [Counter; FAILURES.len()],
     outage: Histogram,
+    parked_bytes: Gauge,
     /// To the client.
     pub(crate) retransmits: Counter,
     /// From the client.
@@ -40,6 +44,7 @@ impl V1Metrics {
             resume_failures: FAILURES
                 .map(|reason| counter!("pulsegate_resume_failures_total", "reason" => reason.as_str())),
             outage: histogram!("pulsegate_resume_outage_seconds"),
+            parked_bytes: gauge!("pulsegate_parked_bytes"),
             retransmits: counter!("pulsegate_retransmits_total", "direction" => "to_client"),
             duplicates: counter!("pulsegate_duplicates_dropped_total", "direction" => TO_APP),
             accepted: counter!("pulsegate_deliveries_accepted_total", "direction" => TO_APP),
@@ -47,6 +52,11 @@ impl V1Metrics {
             received: settled("delivered", "received"),
             lost: settled("expired_maybe_sent", "none"),
         }
+    }
+
+    /// Says how much is kept for clients that are away.
+    pub(crate) fn parked(&self, bytes: usize) {
+        self.parked_bytes.set(bytes as f64);
     }
 
     /// Counts a client that came back, and how long it had no connection.
@@ -88,6 +98,10 @@ pub(super) fn describe() {
     describe_histogram!(
         "pulsegate_resume_outage_seconds",
         "How long clients that came back had no connection; 0 if a new one replaced the old."
+    );
+    describe_gauge!(
+        "pulsegate_parked_bytes",
+        "Payload bytes kept for sessions whose clients have no connection (v1.parked_bytes_max bounds them)."
     );
     describe_counter!("pulsegate_retransmits_total", "Messages written again on a new connection.");
     describe_counter!(

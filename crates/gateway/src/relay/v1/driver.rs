@@ -62,6 +62,7 @@ impl V1Driver {
 
     /// Returns why the session ended, and what is left to say; only when it has.
     pub(super) fn into_end(self) -> (Ending, LastWord) {
+        self.shared.parking.leave(self.entry.id());
         let ending = self.session.ending().expect("a session that is over has its reason").clone();
         (ending, self.session.into_last_word())
     }
@@ -134,6 +135,7 @@ impl V1Driver {
         match self.session.handle_hello(&hello, now) {
             Err(refusal) => parting::refuse(&self.shared, stream, place, refusal),
             Ok(()) => {
+                self.shared.parking.leave(self.entry.id());
                 self.part();
                 sys::prepare(&stream, &self.shared.session_limits.client);
                 let line = Line::new(Leg::Client, stream, ReservedBits::None, &self.shared, now);
@@ -259,10 +261,19 @@ impl V1Driver {
                 self.entry.publish(leg, detector);
             }
         }
+        let progress = self.session.progress();
         if !self.session.is_attached() {
             self.entry.publish_detached();
+            let id = self.entry.id();
+            let victim = if self.session.is_closing() {
+                None
+            } else {
+                self.shared.parking.park(id, progress.kept_bytes)
+            };
+            if let Some(victim) = victim {
+                self.shared.evict(victim);
+            }
         }
-        let progress = self.session.progress();
         self.entry.publish_delivery(&Progress {
             sent: progress.to_client.sent,
             kernel: progress.to_client.acked,
