@@ -17,6 +17,8 @@ struct Lot {
     next_turn: u64,
     /// In the order in which they came.
     order: BTreeMap<u64, SessionId>,
+    /// Those among them for which something is kept.
+    laden: BTreeMap<u64, SessionId>,
     places: HashMap<SessionId, Place>,
     bytes: usize,
 }
@@ -38,7 +40,12 @@ impl Parking {
     pub fn park(&self, id: SessionId, bytes: usize) -> Option<SessionId> {
         let mut lot = self.lot();
         lot.put(id, bytes);
-        if lot.bytes > self.bytes_max { lot.take_longest() } else { None }
+        if lot.bytes > self.bytes_max {
+            // One for which nothing is kept would make no room.
+            let first = lot.laden.first_key_value().map(|(_, id)| *id);
+            return first.inspect(|id| lot.take(*id));
+        }
+        None
     }
 
     /// A session is parked no longer.
@@ -67,6 +74,11 @@ impl Lot {
         let place = self.places.entry(id).or_insert(Place { turn: next, bytes: 0 });
         self.bytes = self.bytes - place.bytes + bytes;
         place.bytes = bytes;
+        if bytes > 0 {
+            self.laden.insert(place.turn, id);
+        } else {
+            self.laden.remove(&place.turn);
+        }
         if place.turn == next {
             self.order.insert(next, id);
             self.next_turn += 1;
@@ -76,6 +88,7 @@ impl Lot {
     fn take(&mut self, id: SessionId) {
         if let Some(place) = self.places.remove(&id) {
             self.order.remove(&place.turn);
+            self.laden.remove(&place.turn);
             self.bytes -= place.bytes;
         }
     }
@@ -104,8 +117,15 @@ mod tests {
         parking.leave(one);
         assert_eq!(parking.bytes(), 20);
         assert_eq!(parking.park(one, 0), None);
-        assert_eq!(parking.take_longest(), Some(three));
-        assert_eq!((parking.take_longest(), parking.take_longest()), (Some(one), None));
+        assert_eq!(
+            (parking.park(two, 90), parking.bytes()),
+            (Some(three), 90),
+            "who has nothing makes no room"
+        );
+        parking.leave(two);
+        assert_eq!(parking.park(three, 1), None);
+        assert_eq!(parking.take_longest(), Some(one));
+        assert_eq!((parking.take_longest(), parking.take_longest()), (Some(three), None));
         assert_eq!((parking.bytes(), parking.park(one, 101)), (0, Some(one)), "alone it is too much");
         assert_eq!(parking.bytes(), 0);
     }

@@ -442,6 +442,10 @@ async fn who_is_away_for_longest_makes_room() {
     for _ in 0..2 {
         three.text(&"x".repeat(600)).await;
     }
+    let mut large = 0;
+    while large < 2 {
+        large += u32::from(matches!(next(&mut seen).await, Seen::Message(message) if message.len() == 600));
+    }
     drop(three);
     until_ended(&mut seen, (4408, "client away, and no room to wait for it")).await;
     let (stream, got) = Line::resume(&gateway, &token, 0).await;
