@@ -184,30 +184,32 @@ pub(crate) async fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     timeout(PATIENCE, read).await.expect("a frame in time")
 }
 
+/// Takes a connection as an app does, and returns the bare socket behind the handshake.
+pub(crate) async fn bare_app(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let key = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key").then(|| &line[18..]))
+        .unwrap();
+    let accept = derive_accept_key(key.trim().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream
+}
+
 /// A gateway with a client and an app that are both bare sockets behind their handshakes.
 pub(crate) async fn bare_pair(change: impl FnOnce(&mut Config)) -> (Running, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = Running::start(listener.local_addr().unwrap(), change).await;
-    let app = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
-        let key = head
-            .lines()
-            .find_map(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key").then(|| &line[18..]))
-            .unwrap();
-        let accept = derive_accept_key(key.trim().as_bytes());
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        );
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        stream
-    };
-    let (client, app) = tokio::join!(raw_client(gateway.data), app);
+    let (client, app) = tokio::join!(raw_client(gateway.data), bare_app(&listener));
     client.set_nodelay(true).unwrap();
     app.set_nodelay(true).unwrap();
     (gateway, client, app)

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::kit::{Running, Seen, echo_app, frame, next, raw_client_with, read_frame};
+use crate::kit::{Running, Seen, bare_app, echo_app, frame, next, raw_client_with, read_frame};
 use crate::messages::{ask, send, session, until};
 
 const TEXT: u8 = 0x81;
@@ -341,6 +341,50 @@ async fn what_the_app_said_before_it_closed_still_comes_to_a_client_that_was_awa
     line.ack(2).await;
     assert_eq!(line.read_message().await, Got::Close(4411, "4001 asked to".into()));
     gateway.stop().await;
+}
+
+/// The app's stack may have sent more behind its Close; nothing of it counts, however much it is.
+#[tokio::test]
+async fn what_an_app_says_behind_its_close_is_nothing_to_anybody() {
+    let (gateway, client, mut app) = bare_v1_pair(|_| {}).await;
+    let mut line = client;
+    let close = [0x88, 2, 0x03, 0xe8];
+    app.write_all(&[&close[..], &[0x81, 2, b'n', b'o'], &close].concat()).await.unwrap();
+    for _ in 0..40 {
+        if app.write_all(&[0x81; 16 * 1024]).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(line.read_message().await, Got::Close(4411, "1000".into()));
+    drop((line, app));
+    gateway.stop().await;
+}
+
+/// Room that no reader wakes us for: what waits in the app's socket is taken all the same.
+#[tokio::test]
+async fn room_that_comes_from_an_expiry_is_used() {
+    let (gateway, line, mut app) = bare_v1_pair(|config| config.v1.window_bytes = 1024).await;
+    drop(line);
+    until_state(&gateway, "detached", 1).await;
+    let (status, _) = send(&gateway, "\r\nPrefer: wait=0\r\nPulsegate-Ttl: 400ms", &"x".repeat(1000)).await;
+    assert_eq!(status, 202);
+    app.write_all(&[&[0x81, 100][..], &[b'y'; 100], &[0x81, 100], &[b'z'; 100]].concat()).await.unwrap();
+    // The first waits beside the window, the second in the socket; then the one that filled it is out of time.
+    let kept = until(&gateway, |told| told["unacked_messages"] == 3).await;
+    assert_eq!(kept["unacked_bytes"], 200);
+    gateway.stop().await;
+}
+
+/// A gateway with a client that speaks v1 and an app that is a bare socket behind its handshake.
+async fn bare_v1_pair(change: impl FnOnce(&mut Config)) -> (Running, Line, TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Running::start(listener.local_addr().unwrap(), |config| {
+        config.limits.close_timeout = Duration::from_millis(200);
+        change(config);
+    })
+    .await;
+    let (line, app) = tokio::join!(Line::open(&gateway), bare_app(&listener));
+    (gateway, line, app)
 }
 
 #[tokio::test]

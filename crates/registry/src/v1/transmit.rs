@@ -5,6 +5,8 @@ use std::time::Instant;
 use pulsegate_core::v1::{Envelope, Meta, NackCode, Outgoing, Transmit, Welcome, Window};
 
 use super::{Author, V1Note, V1Session};
+use crate::delivery::DeliveryNote;
+use crate::session::Note;
 
 /// Takes a whole message of the WebSocket protocol: whether it is text, and its payload in parts.
 pub type Write<'a> = &'a mut dyn FnMut(bool, &[&[u8]]);
@@ -82,32 +84,32 @@ impl V1Session {
     }
 
     fn write_message(&mut self, now: Instant, write: Write<'_>) -> bool {
-        let mut written = true;
-        let again = self.with_fates(|session, fates| match session.out.poll_transmit(now, fates) {
+        let mut note = None;
+        let written = self.with_fates(|session, fates| match session.out.poll_transmit(now, fates) {
             Some(Transmit::Message { message, again, .. }) => {
                 write_data(message, write);
-                again
+                note = match message.tag {
+                    _ if again => Some(V1Note::Retransmitted),
+                    Some(Author::Order(id)) => Some(V1Note::Session(Note::Delivery(DeliveryNote::Sent(id)))),
+                    Some(Author::App) | None => None,
+                };
+                true
             }
             Some(Transmit::Skip { count, reason }) => {
                 write_envelope(&Envelope::Skip { count, reason }, write);
-                false
+                true
             }
-            None => {
-                written = false;
-                false
-            }
+            None => false,
         });
-        if again {
-            self.notes.push_back(V1Note::Retransmitted);
-        }
+        self.notes.extend(note);
         written
     }
 
     /// When the client's code is to be asked: a message waits for its ACK, or it has not been told anything for long. One
-    /// question at a time.
+    /// question at a time; early enough that its answer also spares a ping.
     fn probe_at(&self) -> Option<Instant> {
         let client = self.client.as_ref().filter(|client| client.probed_at.is_none())?;
-        let heartbeat = client.told_at + self.limits.heartbeat * 9 / 10;
+        let heartbeat = client.told_at + self.limits.heartbeat * 4 / 5;
         let overdue = self.out.oldest_sent_at().map(|at| at + self.limits.confirm_within);
         Some(overdue.map_or(heartbeat, |at| at.min(heartbeat)))
     }

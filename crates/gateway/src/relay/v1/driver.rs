@@ -87,10 +87,10 @@ impl V1Driver {
             }
             // Only now: a late timer must not condemn a peer whose bytes were waiting to be read.
             self.handle_timeouts(now);
+            progress |= self.transmit(now);
             progress |= self.part();
             progress |= self.carry_out();
             progress |= self.probe(now);
-            progress |= self.transmit(now);
             self.tell();
             if self.session.is_finished() {
                 self.part();

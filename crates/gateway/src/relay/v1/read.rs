@@ -140,6 +140,10 @@ impl V1Driver {
                 }
             }
         }
+        if !self.is_listening(leg) {
+            // What comes behind a Close frame, or from a client that is out, is nothing to anybody.
+            at = input.len();
+        }
         if let Some(line) = self.line(leg) {
             line.backlog = backlog;
             line.line.kept = input[at..].into();

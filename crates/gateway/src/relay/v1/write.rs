@@ -65,6 +65,13 @@ impl V1Driver {
     /// Writes to the client what the machine has for it; what there is no place for is kept there, not here. Returns
     /// whether there was something.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
+        let was_reading = self.session.is_reading_app();
+        let wrote = self.fill(now);
+        // Room for what the app says: it is read again in this poll, or nobody would wake us for it.
+        wrote || (!was_reading && self.session.is_reading_app())
+    }
+
+    fn fill(&mut self, now: Instant) -> bool {
         let Some(client) = &mut self.client else {
             // With nobody to write to this only makes room.
             return self.session.poll_transmit(now, &mut |_, _| {});
