@@ -7,6 +7,7 @@ use pulsegate_core::v1::{Ack, Envelope, Meta, ResumeFailCode, Welcome};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::kit::{Running, Seen, bare_app, echo_app, frame, next, raw_client_with, read_frame};
@@ -357,6 +358,8 @@ async fn what_an_app_says_behind_its_close_is_nothing_to_anybody() {
     }
     assert_eq!(line.read_message().await, Got::Close(4411, "1000".into()));
     drop((line, app));
+    let ended = "pulsegate_sessions_ended_total{reason=\"closed\"}";
+    timeout(PATIENCE, async { while gateway.scrape(ended).await != 1 {} }).await.expect("an end");
     gateway.stop().await;
 }
 
