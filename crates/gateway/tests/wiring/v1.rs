@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::kit::{Running, Seen, bare_app, echo_app, frame, next, raw_client_with, read_frame};
+use crate::kit::{PATIENCE, Running, Seen, bare_app, echo_app, frame, next, raw_client_with, read_frame};
 use crate::messages::{ask, send, session, until};
 
 const TEXT: u8 = 0x81;
