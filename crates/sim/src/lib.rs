@@ -11,12 +11,14 @@ mod peer;
 mod plan;
 mod queue;
 mod report;
+mod v1;
 mod world;
 
 pub use bugs::Bug;
 pub use complaint::{Complaint, Failure};
 pub use peer::Kind;
 pub use report::{Report, Tally};
+pub use v1::{Invariant, Objection, V1Bug, V1Report, run_v1};
 pub use world::run;
 
 /// Microseconds of world time.

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use clap::{Parser, Subcommand};
-use pulsegate_sim::{Bug, Tally, run};
+use pulsegate_sim::{Bug, Tally, V1Bug, run};
+
+mod v1_command;
+use v1_command as v1;
 
 #[derive(Parser)]
 #[command(about = "Real sessions in virtual time, from a seed")]
@@ -35,6 +38,38 @@ enum Command {
         #[arg(long)]
         bug: Option<Bug>,
     },
+    /// Sessions of pulsegate.v1.
+    V1 {
+        #[command(subcommand)]
+        command: V1,
+    },
+    /// Plant each bug, and tell by which seed it is caught, as a table.
+    Bugs {
+        /// How many seeds each gets.
+        #[arg(long, default_value_t = 20_000)]
+        seeds: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum V1 {
+    /// Run many seeds.
+    Run {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// The first.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Tell what happens in one.
+    Replay {
+        /// Which.
+        seed: u64,
+        /// A bug to plant.
+        #[arg(long)]
+        bug: Option<V1Bug>,
+    },
     /// Plant each bug, and tell by which seed it is caught, as a table.
     Bugs {
         /// How many seeds each gets.
@@ -45,6 +80,11 @@ enum Command {
 
 fn main() -> ExitCode {
     match Args::parse().command {
+        Command::V1 { command } => match command {
+            V1::Run { seeds, from } => v1::run_many(from, seeds),
+            V1::Replay { seed, bug } => v1::replay(seed, bug),
+            V1::Bugs { seeds } => v1::plant_all(seeds),
+        },
         Command::Run { seeds, from } => run_many(from, seeds),
         Command::Replay { seed, bug } => replay(seed, bug),
         Command::Bugs { seeds } => plant_all(seeds),

@@ -194,6 +194,7 @@ impl Task {
         };
         if !self.machine.has_room(bytes) && !self.machine.is_done() {
             self.first = Some(Submission { payload, ttl, taken, end });
+            self.machine.handle_crowded(clock());
             return;
         }
         let (text, payload) = match payload {

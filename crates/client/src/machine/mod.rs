@@ -52,6 +52,8 @@ pub struct Machine<T> {
     /// The next message wants its ACK at once.
     next_is_urgent: bool,
     probing: Probing,
+    /// A message found no room: the next ACK is wanted soon.
+    crowded: Option<Instant>,
     silence: Silence,
     backoff: Backoff,
     /// What was due by then is waiting to be written, and no reason to wake again.
@@ -107,6 +109,7 @@ impl<T: Copy> Machine<T> {
             outbox: VecDeque::new(),
             next_is_urgent: false,
             probing: Probing::new(now),
+            crowded: None,
             silence: Silence::new(Duration::ZERO, now),
             backoff: Backoff::new(config.backoff_min, config.backoff_max, seed),
             woken_at: now,
@@ -132,9 +135,15 @@ impl<T: Copy> Machine<T> {
             return Err(SendError::Text);
         }
         if !self.has_room(message.payload.len()) {
+            self.handle_crowded(now);
             return Err(SendError::Full);
         }
         Ok(self.send.push(message, now))
+    }
+
+    /// Takes note that a message waits for room: the gateway is asked for an ACK.
+    pub fn handle_crowded(&mut self, now: Instant) {
+        self.crowded.get_or_insert(now);
     }
 
     /// Returns whether there is room for a message of `bytes`.

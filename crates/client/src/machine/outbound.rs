@@ -57,6 +57,7 @@ impl<T: Copy> Machine<T> {
         }
         if self.probe_at().is_some_and(|at| at <= now) {
             self.probing = Probing { unanswered: true, since: now };
+            self.crowded = None;
             return Some(word(&Envelope::Probe));
         }
         // A packet leaves anyway: an ACK in it costs a few bytes and saves one of its own.
@@ -87,8 +88,10 @@ impl<T: Copy> Machine<T> {
             let waits_since = self.send.oldest_sent_at().unwrap_or(self.probing.since);
             waits_since.max(self.probing.since) + self.config.confirm_within
         });
+        // Somebody waits for room, and only an ACK makes some.
+        let crowded_at = self.crowded.filter(|_| waits);
         let silent_at = self.silence.ask_at().filter(|_| self.wants_input());
-        asked_at.into_iter().chain(silent_at).min()
+        asked_at.into_iter().chain(crowded_at).chain(silent_at).min()
     }
 }
 

@@ -80,7 +80,7 @@ impl Detector {
     /// `ahead` bytes before it that the socket has not taken, in a frame of `len` bytes.
     pub fn poll_barrier(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
         let quiet = matches!(self.phase, Phase::Quiet { .. }) && !self.flight.is_probe_waiting();
-        (quiet && self.resting_since.is_none()).then(|| {
+        quiet.then(|| {
             self.flight.queue_probe(ahead, len);
             self.sent.push(now)
         })

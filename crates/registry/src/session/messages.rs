@@ -50,7 +50,8 @@ impl Session {
     /// Returns the ping to write to the client that will tell what it has read, if one is wanted; call it only where no
     /// message is under way, with `ahead` bytes before it that the socket has not taken, in a frame of `len` bytes.
     pub fn poll_barrier(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
-        if !self.is_barrier_waiting() {
+        // An answer that is not read would come late for no fault of the client's.
+        if !self.is_barrier_waiting() || self.detectors[Leg::Client.index()].is_resting() {
             return None;
         }
         let id = self.detectors[Leg::Client.index()].poll_barrier(now, ahead, len)?;

@@ -166,7 +166,8 @@ impl V1Session {
         Some(id)
     }
 
-    /// Returns the ping that asks how far the app has read, if one is wanted: write it behind everything else.
+    /// Returns the ping that asks how far the app has read, if one is wanted: write it behind everything else. Also while
+    /// the app is not read: its answer comes behind what there will be room for, and the client waits for its ACK.
     pub fn poll_barrier(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
         if self.closing.is_some() || !self.is_barrier_waiting() {
             return None;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pulsegate_core::v1::{Ack, AckError, After, Code, Envelope, Fate, NackCode, Secret, Window};
+use pulsegate_core::v1::{Ack, AckError, After, COUNT_MAX, Code, Envelope, Fate, NackCode, Secret, Window};
 use pulsegate_core::{CloseFrame, EndReason, Leg, Level, Outcome, Violation};
 use pulsegate_heartbeat::{Pong, ProbeId};
 
@@ -100,8 +100,8 @@ impl V1Session {
             }
             Envelope::Probe => self.inbound.handle_probe(),
             Envelope::Skip { count, .. } => {
-                if count > self.limits.window.messages as u64 {
-                    return Err(Fault(Code::ProtocolError, "SKIP over more than the window"));
+                if count > COUNT_MAX - self.inbound.received() {
+                    return Err(Fault(Code::ProtocolError, "SKIP beyond all numbers"));
                 }
                 self.inbound.handle_gap(count, now);
             }

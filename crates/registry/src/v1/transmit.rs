@@ -105,13 +105,17 @@ impl V1Session {
         written
     }
 
-    /// When the client's code is to be asked: a message waits for its ACK, or it has not been told anything for long. One
+    /// When the client's code is to be asked: a message waits for its ACK, or for room, or it has not been told anything for
+    /// long. One
     /// question at a time; early enough that its answer also spares a ping.
     fn probe_at(&self) -> Option<Instant> {
         let client = self.client.as_ref().filter(|client| client.probed_at.is_none())?;
         let heartbeat = client.told_at + self.limits.heartbeat * 4 / 5;
         let overdue = self.out.oldest_sent_at().map(|at| at + self.limits.confirm_within);
-        Some(overdue.map_or(heartbeat, |at| at.min(heartbeat)))
+        // Somebody waits for room, and only an ACK makes some.
+        let crowded = self.staged.is_some() || !self.waiting.is_empty();
+        let crowded = self.out.oldest_sent_at().filter(|_| crowded);
+        [overdue, crowded, Some(heartbeat)].into_iter().flatten().min()
     }
 
     /// Returns when [`poll_transmit`](V1Session::poll_transmit) has something to write, if nothing happens before.

@@ -9,6 +9,10 @@ use pulsegate_core::{Cause, CloseFrame};
 use crate::delivery::DeliveryNote;
 use crate::session::{Note, SessionLimits};
 
+/// So many messages, and so many KiB, have one ACK at least.
+const ACK_MESSAGES: u64 = 16;
+const ACK_KIB: u64 = 16;
+
 /// When a client's message counts as handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppAck {
@@ -60,9 +64,12 @@ pub struct V1Limits {
 }
 
 impl V1Limits {
-    /// Returns when a client is to acknowledge: in time before it would be asked.
+    /// Returns when an ACK is due: before the window of whoever waits for it is half empty, and in time before it would be
+    /// asked for.
     pub fn ack_rules(&self) -> AckRules {
-        AckRules { messages: 16, kib: 16, delay: self.confirm_within * 3 / 4 }
+        let messages = (self.window.messages as u64 / 4).clamp(1, ACK_MESSAGES);
+        let kib = (self.window.bytes as u64 / 4 / 1024).min(ACK_KIB);
+        AckRules { messages, kib, delay: self.confirm_within * 3 / 4 }
     }
 }
 

@@ -1,0 +1,54 @@
+//! Bugs to plant between the machines; the oracle must catch each.
+
+use clap::ValueEnum;
+
+use super::Invariant;
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum V1Bug {
+    /// Each 50th message to the client is lost on a line that works.
+    LostMessage,
+    /// Each 50th message to the client comes twice.
+    DoubledMessage,
+    /// Each 50th message to the app changes its last byte.
+    ChangedByte,
+    /// A message of the client is acknowledged and never passed to the app.
+    EarlyAck,
+    /// What still comes on a connection that was replaced is taken for the session.
+    OldConnection,
+    /// The token of the connection before is not taken any more.
+    ForgottenToken,
+    /// Refusals never leave.
+    LostNack,
+    /// ACKs of the client never arrive.
+    LostAck,
+    /// An outcome is told twice.
+    DoubledEnd,
+    /// An ACK says one more than the client has.
+    AckBeyond,
+}
+
+impl V1Bug {
+    /// Returns all of them.
+    pub fn all() -> &'static [V1Bug] {
+        V1Bug::value_variants()
+    }
+
+    /// Returns which invariants the oracle may find broken first.
+    pub fn breaks(self) -> &'static [Invariant] {
+        use Invariant::*;
+        match self {
+            V1Bug::LostMessage | V1Bug::DoubledMessage => &[Order],
+            V1Bug::ChangedByte => &[Bytes, Order],
+            V1Bug::EarlyAck => &[TrueEnd, Order],
+            V1Bug::OldConnection => &[Order, Counts, Bytes, Progress, Protocol, TrueEnd, Token],
+            V1Bug::ForgottenToken => &[Token],
+            V1Bug::LostNack => &[TrueEnd],
+            V1Bug::LostAck => &[Progress],
+            V1Bug::DoubledEnd => &[OneEnd],
+            V1Bug::AckBeyond => &[Protocol, Counts, TrueEnd],
+        }
+    }
+}

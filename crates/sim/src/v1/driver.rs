@@ -1,0 +1,181 @@
+//! What the gateway does with a session, in the parts and the order of the real driver (`relay/v1/driver.rs`).
+
+use pulsegate_core::{CloseFrame, Leg};
+use pulsegate_registry::{Order, Parting, V1Session};
+
+use super::bugs::V1Bug;
+use super::line::Frame;
+use super::world::World;
+use crate::MS;
+
+/// Frames that a client's socket takes before it is full.
+const SOCKET_FRAMES: usize = 24;
+
+impl World {
+    pub(super) fn flush_app(&mut self, session: &mut V1Session) -> bool {
+        let at = self.at(self.now);
+        let mut progress = false;
+        while !self.app.is_full()
+            && let Some(frame) = self.gateway.outbox.pop_front()
+        {
+            self.app.to_app.push(frame, MS / 10, self.now);
+            session.handle_written(Leg::App, 10, at);
+            progress = true;
+        }
+        if !self.gateway.outbox.is_empty() {
+            session.handle_write_blocked(Leg::App, at);
+        } else if progress {
+            session.handle_app_taken(at);
+        }
+        progress
+    }
+
+    pub(super) fn read_app(&mut self, session: &mut V1Session) -> bool {
+        let at = self.at(self.now);
+        let mut progress = false;
+        loop {
+            let open = session.is_reading_app() || !session.is_app_open();
+            if std::mem::replace(&mut self.gateway.reading_app, open) != open {
+                session.handle_reading(Leg::App, open, at);
+            }
+            let Some(frame) = (if open { self.app.to_gateway.pop(self.now) } else { None }) else { break };
+            progress = true;
+            if let Frame::Gone = frame {
+                session.handle_hangup(Leg::App, at);
+                continue;
+            }
+            session.handle_bytes(Leg::App, at);
+            match frame {
+                Frame::Text(payload) => session.handle_app_message(true, &payload, at),
+                Frame::Word(payload) => session.handle_app_message(false, &payload, at),
+                Frame::Pong(payload) => {
+                    session.handle_app_pong(&payload, at);
+                }
+                Frame::Close(code, reason) => {
+                    session.handle_app_close(code.map(|code| CloseFrame::new(code, &reason)), at);
+                }
+                Frame::Ping(_) | Frame::Hello(_) | Frame::Open | Frame::Gone => {}
+            }
+        }
+        progress
+    }
+
+    pub(super) fn transmit(&mut self, session: &mut V1Session) -> bool {
+        let at = self.at(self.now);
+        let was_reading = session.is_reading_app();
+        let mut progress = false;
+        loop {
+            let line = self.gateway.line.filter(|_| session.is_attached());
+            if line.is_some_and(|place| self.lines[place].down.len() >= SOCKET_FRAMES) {
+                session.handle_write_blocked(Leg::Client, at);
+                break;
+            }
+            let mut frames = Vec::new();
+            let wrote = session.poll_transmit(at, &mut |text, parts| {
+                let payload = parts.concat();
+                frames.push(if text { Frame::Text(payload) } else { Frame::Word(payload) });
+            });
+            if !wrote {
+                break;
+            }
+            progress = true;
+            session.handle_written(Leg::Client, 10, at);
+            if let Some(place) = line {
+                for frame in frames {
+                    self.push_with_bugs(place, frame);
+                }
+            }
+        }
+        progress || (!was_reading && session.is_reading_app())
+    }
+
+    fn push_with_bugs(&mut self, place: usize, frame: Frame) {
+        let is_data = matches!(&frame, Frame::Text(_)) || matches!(&frame, Frame::Word(word) if word[0] == 0);
+        self.gateway.passed += u32::from(is_data);
+        let is_50th = is_data && self.gateway.passed.is_multiple_of(50);
+        match self.bug {
+            Some(V1Bug::LostMessage) if is_50th => return,
+            Some(V1Bug::DoubledMessage) if is_50th => self.push_down(place, frame.clone()),
+            Some(V1Bug::LostNack) if matches!(&frame, Frame::Word(word) if word[0] == 6) => return,
+            Some(_) | None => {}
+        }
+        self.push_down(place, frame);
+    }
+
+    pub(super) fn part(&mut self, session: &mut V1Session) -> bool {
+        let mut progress = false;
+        while let Some(parting) = session.poll_parting() {
+            progress = true;
+            let Some(place) = self.gateway.line.take() else { continue };
+            match parting {
+                Parting::Close(frame) => self.push_close(place, frame),
+                Parting::End { words, frame } => {
+                    for word in words {
+                        self.push_with_bugs(place, Frame::Word(word));
+                    }
+                    self.push_close(place, frame);
+                }
+                Parting::Abandon(..) | Parting::Drop => self.push_down(place, Frame::Gone),
+            }
+        }
+        progress
+    }
+
+    fn push_close(&mut self, place: usize, frame: Option<CloseFrame>) {
+        let (code, reason) =
+            frame.map_or((None, String::new()), |frame| (Some(frame.code), frame.reason.into()));
+        self.push_down(place, Frame::Close(code, reason));
+    }
+
+    pub(super) fn carry_out(&mut self, session: &mut V1Session) -> bool {
+        let mut progress = false;
+        while let Some(order) = session.poll_app_order() {
+            progress = true;
+            match order {
+                Order::Close(frame) => {
+                    let (code, reason) =
+                        frame.map_or((None, String::new()), |frame| (Some(frame.code), frame.reason.into()));
+                    self.gateway.outbox.push_back(Frame::Close(code, reason));
+                }
+                Order::Finish => {
+                    self.gateway.outbox.push_back(Frame::Gone);
+                    session.handle_app_finished();
+                }
+                Order::Abandon(..) => {
+                    self.gateway.outbox.clear();
+                    self.app.to_app.push(Frame::Gone, MS / 10, self.now);
+                }
+            }
+        }
+        progress
+    }
+
+    pub(super) fn probe(&mut self, session: &mut V1Session) -> bool {
+        let at = self.at(self.now);
+        let mut progress = false;
+        if let Some(place) = self.gateway.line
+            && self.lines[place].down.len() < SOCKET_FRAMES
+            && let Some(probe) = session.poll_client_probe(at, 0, 10)
+        {
+            self.push_down(place, Frame::Ping(probe.to_payload()));
+            session.handle_written(Leg::Client, 10, at);
+            progress = true;
+        }
+        if self.gateway.outbox.is_empty() && !self.app.is_full() {
+            if let Some(probe) = session.poll_app_probe(at, 0, 10) {
+                self.app.to_app.push(Frame::Ping(probe.to_payload()), MS / 10, self.now);
+                session.handle_written(Leg::App, 10, at);
+                session.handle_app_taken(at);
+                progress = true;
+            }
+            if let Some(barrier) = session.poll_barrier(at, 0, 10) {
+                self.app.to_app.push(Frame::Ping(barrier.to_payload()), MS / 10, self.now);
+                session.handle_written(Leg::App, 10, at);
+                session.handle_app_taken(at);
+                self.count("barrier");
+                progress = true;
+            }
+        }
+        progress
+    }
+}

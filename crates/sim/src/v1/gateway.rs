@@ -1,0 +1,335 @@
+//! The gateway: who gets a session, what its connections bring, what it tells. What it does in each step is in `driver`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pulsegate_core::v1::{Envelope, ResumeFail, ResumeFailCode, Secret, Token};
+use pulsegate_core::{CloseFrame, EndReason, IdSource, Leg, SessionId};
+use pulsegate_heartbeat::{Crowd, KernelView};
+use pulsegate_registry::{
+    DeliveryNote, Detached, Hello, LastWord, Message, Note, Refusal, V1Note, V1Session,
+};
+
+use super::bugs::V1Bug;
+use super::line::Frame;
+use super::oracle::{Invariant, Seen, write};
+use super::world::World;
+use crate::{MS, SECOND, Time};
+
+/// The gateway: at most one session at a time, and what is remembered of the last.
+pub(super) struct Gateway {
+    pub(super) session: Option<(SessionId, Box<V1Session>)>,
+    /// The connection that the session has.
+    pub(super) line: Option<usize>,
+    pub(super) stalled_until: Time,
+    pub(super) ids: IdSource,
+    crowds: [Arc<Crowd>; 2],
+    /// For the app's full socket.
+    pub(super) outbox: VecDeque<Frame>,
+    last: Option<(SessionId, LastWord)>,
+    /// What the session last had: received from the client, acknowledged by it.
+    counters: (u64, u64),
+    pub(super) reading_app: bool,
+    /// Counts messages, for bugs.
+    pub(super) passed: u32,
+}
+
+impl Gateway {
+    pub(super) fn new(seed: u64) -> Gateway {
+        Gateway {
+            session: None,
+            line: None,
+            stalled_until: 0,
+            ids: IdSource::new(1, seed),
+            crowds: Default::default(),
+            outbox: VecDeque::new(),
+            last: None,
+            counters: (0, 0),
+            reading_app: true,
+            passed: 0,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn has_session(&self) -> bool {
+        self.gateway.session.is_some()
+    }
+
+    pub(super) fn step_gateway(&mut self) -> bool {
+        if self.now < self.gateway.stalled_until {
+            return false;
+        }
+        let mut progress = false;
+        for place in 0..self.lines.len() {
+            progress |= self.read_line(place);
+        }
+        let Some((id, mut session)) = self.gateway.session.take() else { return progress };
+        progress |= self.flush_app(&mut session);
+        progress |= self.read_app(&mut session);
+        let at = self.at(self.now);
+        if session.poll_timeout().is_some_and(|due| due <= at) {
+            // Only the app's kernel is asked; toward the client there may be a proxy in between.
+            let app = session.wants_kernel_view(Leg::App, at).map(|_| KernelView::all_taken());
+            session.handle_timeout(at, [None, app]);
+        }
+        progress |= self.transmit(&mut session);
+        progress |= self.part(&mut session);
+        progress |= self.carry_out(&mut session);
+        progress |= self.probe(&mut session);
+        self.tell_notes(&mut session);
+        self.check_counts(&session);
+        if session.is_finished() {
+            let ending = session.ending().map(|ending| (ending.reason, ending.detail));
+            self.tell(|| format!("gateway: session over {ending:?}"));
+            self.count("session over");
+            let (received, acked) = self.gateway.counters;
+            self.gateway.last = Some((id, session.into_last_word()));
+            self.gateway.counters = (received, acked);
+            return true;
+        }
+        self.gateway.session = Some((id, session));
+        progress
+    }
+
+    /// Takes what came on a connection, whosever it is.
+    pub(super) fn read_line(&mut self, place: usize) -> bool {
+        let mut progress = false;
+        while let Some(frame) = self.lines[place].up.pop(self.now) {
+            progress = true;
+            self.lines[place].count_down(self.now);
+            if let Frame::Hello(resume) = frame {
+                self.take_hello(place, resume);
+                continue;
+            }
+            let is_old = self.gateway.line != Some(place);
+            if is_old && self.bug != Some(V1Bug::OldConnection) {
+                continue;
+            }
+            if let Some((id, mut session)) = self.gateway.session.take() {
+                self.take_frame_of_client(&mut session, frame, is_old);
+                // The real driver does so after each read.
+                self.part(&mut session);
+                self.gateway.session = Some((id, session));
+            }
+        }
+        progress
+    }
+
+    fn take_frame_of_client(&mut self, session: &mut V1Session, frame: Frame, is_old: bool) {
+        let at = self.at(self.now);
+        if !matches!(frame, Frame::Gone) {
+            session.handle_bytes(Leg::Client, at);
+        }
+        match frame {
+            Frame::Text(payload) => self.take_message(session, true, &payload),
+            Frame::Word(payload) => self.take_message(session, false, &payload),
+            Frame::Pong(payload) => {
+                session.handle_client_pong(&payload, at);
+            }
+            Frame::Close(code, reason) => {
+                let frame = code.map(|code| CloseFrame::new(code, &reason));
+                session.handle_client_close(frame, at);
+            }
+            Frame::Gone if is_old => {}
+            Frame::Gone => session.handle_hangup(Leg::Client, at),
+            Frame::Ping(_) | Frame::Hello(_) | Frame::Open => {}
+        }
+    }
+
+    fn take_message(&mut self, session: &mut V1Session, text: bool, payload: &[u8]) {
+        let at = self.at(self.now);
+        let Some(message) = session.handle_client_message(text, payload, at) else { return };
+        let mut payload = message.payload.to_vec();
+        self.gateway.passed += 1;
+        let is_50th = self.gateway.passed.is_multiple_of(50);
+        if is_50th && self.bug == Some(V1Bug::EarlyAck) {
+            return;
+        }
+        if is_50th && self.bug == Some(V1Bug::ChangedByte) {
+            *payload.last_mut().expect("no message of ours is empty") ^= 1;
+        }
+        let frame = if message.text { Frame::Text(payload) } else { Frame::Word(payload) };
+        self.gateway.outbox.push_back(frame);
+    }
+
+    fn take_hello(&mut self, place: usize, resume: Option<(Token, u64)>) {
+        self.push_down(place, Frame::Open);
+        let Some((token, received)) = resume else { return self.begin(place) };
+        let hello = self.hello(Some((token.secret, received)));
+        let at = self.at(self.now);
+        let result = match &mut self.gateway.session {
+            Some((id, session)) if *id == token.session => {
+                let forgets = self.bug == Some(V1Bug::ForgottenToken) && self.random.u32(0..4) == 0;
+                if forgets { Err(Refusal::UNKNOWN) } else { session.handle_hello(&hello, at) }
+            }
+            Some(_) | None => Err(match &self.gateway.last {
+                Some((id, last)) if *id == token.session => last.refusal(&token.secret),
+                Some(_) | None => Refusal::UNKNOWN,
+            }),
+        };
+        match result {
+            Ok(()) => {
+                self.with_session(|world, session| world.part(session));
+                self.gateway.line = Some(place);
+                self.count("attached");
+            }
+            Err(refusal) => self.refuse(place, token, refusal),
+        }
+    }
+
+    fn with_session(&mut self, work: impl FnOnce(&mut World, &mut V1Session) -> bool) {
+        if let Some((id, mut session)) = self.gateway.session.take() {
+            work(self, &mut session);
+            self.gateway.session = Some((id, session));
+        }
+    }
+
+    fn refuse(&mut self, place: usize, token: Token, refusal: Refusal) {
+        self.tell(|| format!("gateway: refuses {refusal:?}"));
+        self.count("refused");
+        let lives = self
+            .gateway
+            .session
+            .as_ref()
+            .is_some_and(|(id, session)| *id == token.session && !session.is_closing());
+        if lives && self.is_latest(place) {
+            self.oracle.object(Invariant::Token, format!("{:?} while the session lives", refusal.code));
+        }
+        let is_last = self.gateway.last.as_ref().is_some_and(|(id, _)| *id == token.session);
+        if is_last && refusal.code == ResumeFailCode::Ended && refusal.counters != Some(self.gateway.counters)
+        {
+            self.oracle.object(Invariant::LastWord, format!("{refusal:?}, was {:?}", self.gateway.counters));
+        }
+        let mut payload = Vec::new();
+        let Refusal { code, counters } = refusal;
+        Envelope::ResumeFail(ResumeFail { code, counters }).write(&mut payload);
+        self.push_down(place, Frame::Word(payload));
+        self.push_down(place, Frame::Close(Some(code.close().number()), code.as_str().to_owned()));
+        // The session may have ended over it.
+        self.with_session(|world, session| world.part(session));
+    }
+
+    /// Is this the connection that the client has now?
+    fn is_latest(&self, place: usize) -> bool {
+        self.client.line == Some(place)
+    }
+
+    fn begin(&mut self, place: usize) {
+        if let Some((_, session)) = &mut self.gateway.session {
+            // A client that begins anew has given its old session up; here there is room for one.
+            let at = self.origin + std::time::Duration::from_micros(self.now);
+            session.handle_end(EndReason::Kicked, CloseFrame::new(1008, "begun anew"), at);
+            while !self.gateway.session.as_ref().is_none_or(|(_, session)| session.is_finished()) {
+                let Some((id, mut session)) = self.gateway.session.take() else { break };
+                self.part(&mut session);
+                self.tell_notes(&mut session);
+                session.handle_hangup(Leg::App, at);
+                self.gateway.session = Some((id, session));
+            }
+            self.note_end();
+        }
+        let hello = self.hello(None);
+        let at = self.at(self.now);
+        let id = self.gateway.ids.next();
+        let session = V1Session::new(Arc::clone(&self.plan.limits), &self.gateway.crowds, id, &hello, at);
+        self.gateway.session = Some((id, Box::new(session)));
+        self.gateway.line = Some(place);
+        self.gateway.outbox.clear();
+        self.gateway.reading_app = true;
+        self.app = Default::default();
+        self.barriers = 0;
+        self.oracle.sessions.push(Seen::default());
+    }
+
+    fn note_end(&mut self) {
+        if let Some((id, mut session)) = self.gateway.session.take() {
+            self.tell_notes(&mut session);
+            self.gateway.last = Some((id, session.into_last_word()));
+        }
+    }
+
+    fn hello(&mut self, resume: Option<(Secret, u64)>) -> Hello {
+        let mut next = [0; 16];
+        self.random.fill(&mut next);
+        Hello {
+            resume,
+            is_same_origin: true,
+            next: Secret(next),
+            behind_proxy: false,
+            seed: self.random.u64(..),
+        }
+    }
+
+    pub(super) fn push_down(&mut self, place: usize, frame: Frame) {
+        let latency = self.latency();
+        self.lines[place].down.push(frame, latency, self.now);
+        self.lines[place].count_down(self.now);
+    }
+
+    pub(super) fn tell_notes(&mut self, session: &mut V1Session) {
+        while let Some(note) = session.poll_note() {
+            match note {
+                V1Note::Session(Note::Delivery(DeliveryNote::Settled(id, outcome))) => {
+                    self.oracle.end(id, outcome);
+                    if self.bug == Some(V1Bug::DoubledEnd) {
+                        self.oracle.end(id, outcome);
+                    }
+                }
+                V1Note::Detached(why) => {
+                    self.tell(|| format!("gateway: detached {}", why.as_str()));
+                    self.count("gateway detached");
+                    if let Detached::Dead(_) = why {
+                        self.check_verdict();
+                    }
+                }
+                V1Note::Retransmitted => self.count("retransmitted"),
+                V1Note::Session(_) | V1Note::ToApp(_) | V1Note::Resumed { .. } | V1Note::Duplicate => {}
+            }
+        }
+    }
+
+    /// Who could answer all the time is not given up.
+    fn check_verdict(&mut self) {
+        let quiet = self.now.saturating_sub(self.trouble_until);
+        if quiet > 4 * SECOND {
+            self.oracle
+                .object(Invariant::Liveness, format!("given up after {} ms without a fault", quiet / MS));
+        }
+    }
+
+    fn check_counts(&mut self, session: &V1Session) {
+        let progress = session.progress();
+        self.gateway.counters = (progress.to_app.accepted, progress.to_client.acked);
+        let window = self.plan.limits.window;
+        let (client, app) = (progress.to_client, progress.to_app);
+        let right = client.acked <= client.sent && app.acked <= app.accepted;
+        let kept = usize::try_from(client.accepted - client.acked).unwrap_or(usize::MAX);
+        if !right || kept > window.messages.max(1) {
+            self.oracle.object(Invariant::Counts, format!("{progress:?}"));
+        }
+    }
+
+    /// Somebody sends a message over the control API.
+    pub(super) fn order(&mut self) {
+        let number = self.oracle.orders.len() as u32 + 1;
+        let (text, payload) = write(b'o', number, self.random.usize(0..=self.plan.bytes_max));
+        let ttl = self.random.u64(MS..5 * SECOND);
+        let expires_at = self.at(self.now + ttl);
+        let id = self.gateway.ids.next_message();
+        let level = pulsegate_core::Level::Handled;
+        if let Some((_, session)) = &mut self.gateway.session {
+            self.oracle.orders.insert(id, number);
+            session.handle_message(Message { id, text, payload: Bytes::from(payload), level, expires_at });
+        }
+    }
+
+    /// An operator ends the session.
+    pub(super) fn kick(&mut self) {
+        let at = self.at(self.now);
+        if let Some((_, session)) = &mut self.gateway.session {
+            session.handle_end(EndReason::Kicked, CloseFrame::new(4000, "kicked"), at);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What is drawn from the seed before a world begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_client::ClientConfig;
+use pulsegate_core::v1::Window;
+use pulsegate_heartbeat::Limits;
+use pulsegate_registry::{AppAck, CloseCodes, Confirm, DeliveryRules, SessionLimits, V1Limits};
+
+use crate::{MS, SECOND, Time};
+
+/// The nature of one world.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) limits: Arc<V1Limits>,
+    pub(super) client: ClientConfig,
+    /// One way, least and most.
+    pub(super) latency: (Time, Time),
+    /// The app answers pings.
+    pub(super) app_answers: bool,
+    /// Mean time between two faults.
+    pub(super) fault_every: Time,
+    /// Mean time between two messages of one side.
+    pub(super) message_every: Time,
+    /// Largest message.
+    pub(super) bytes_max: usize,
+    /// Until then there are messages and faults.
+    pub(super) busy_until: Time,
+    /// By then everything must have arrived.
+    pub(super) leave_at: Time,
+}
+
+impl Plan {
+    pub(super) fn draw(random: &mut fastrand::Rng) -> Plan {
+        let leg = Limits {
+            ping_interval: Duration::from_secs(1),
+            verdict_after: Duration::from_secs(2),
+            frozen_after: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(20),
+            write_stall_after: Duration::from_secs(3),
+        };
+        let app = Limits {
+            frozen_after: Duration::from_secs(30),
+            write_stall_after: Duration::from_secs(30),
+            ..leg
+        };
+        let app_answers = random.u32(0..8) != 0;
+        // An app that answers no pings is found out by two that it leaves unanswered while it is read; with a tiny window it
+        // is hardly ever read.
+        let tiny = app_answers && random.bool();
+        let window = match tiny {
+            true => Window { messages: random.usize(1..8), bytes: random.usize(1..200) },
+            false => Window { messages: 1024, bytes: 256 * 1024 },
+        };
+        let session = SessionLimits {
+            client: leg.into(),
+            app: app.into(),
+            close_timeout: Duration::from_secs(2),
+            delivery: DeliveryRules {
+                confirm: Confirm::Received,
+                interval: Duration::from_secs(1),
+                answer_within: leg.verdict_after,
+            },
+            codes: CloseCodes { dead_client: 4408, dead_app: 1012, frozen_app: 1013 },
+        };
+        let short = random.u32(0..4) == 0;
+        let limits = V1Limits {
+            session: session.into(),
+            window,
+            resume_window: Duration::from_secs(if short { random.u64(1..6) } else { 60 }),
+            confirm_within: Duration::from_secs(1),
+            heartbeat: leg.ping_interval,
+            page_frozen_after: Duration::from_secs(random.u64(3..20)),
+            app_ack: if random.u32(0..3) == 0 { AppAck::Written } else { AppAck::Received },
+        };
+        let client_window = match tiny && random.bool() {
+            true => Window { messages: random.usize(1..8), bytes: random.usize(1..200) },
+            false => Window { messages: 64, bytes: 64 * 1024 },
+        };
+        let client = ClientConfig {
+            window: client_window,
+            backoff_max: Duration::from_secs(2),
+            welcome_within: Duration::from_secs(random.u64(2..10)),
+            ..ClientConfig::default()
+        };
+        let least = random.u64(MS / 10..50 * MS);
+        let busy_until = random.u64(3 * SECOND..20 * SECOND);
+        // Of an app that answers no pings the kernel is asked once a second; with a tiny window that is the pace.
+        let healing = if app_answers { 45 * SECOND } else { 110 * SECOND };
+        Plan {
+            limits: limits.into(),
+            client,
+            latency: (least, least + random.u64(1..100 * MS)),
+            app_answers,
+            fault_every: random.u64(SECOND / 4..5 * SECOND),
+            message_every: random.u64(5 * MS..500 * MS),
+            bytes_max: if tiny { random.usize(1..60) } else { random.usize(1..400) },
+            busy_until,
+            leave_at: busy_until + healing,
+        }
+    }
+}
