@@ -98,8 +98,9 @@ fn what_was_refused_is_said_again_before_any_ack() {
     session.handle_app_close(Some(CloseFrame::new(1000, "")), now);
     session.handle_client_message(true, b"too late", now);
     let nack = "Nack { seq: 1, code: AppGone, reason: \"the app is gone\" }";
-    assert_eq!(written(&mut session, now), [nack, "last"]);
-    // The NACK is lost with the line.
+    let ack_word = "Ack(Ack { handled: 1, window: None })";
+    assert_eq!(written(&mut session, now), [nack, ack_word, "last"]);
+    // Both are lost with the line.
     session.handle_hangup(Leg::Client, now);
     assert_eq!(session.poll_parting(), Some(Parting::Drop));
     assert_eq!(session.handle_hello(&hello(Some((1, 0)), 2), now), Ok(()));
