@@ -14,5 +14,6 @@ mod messages;
 mod passing;
 mod pressure;
 mod v1;
+mod v1_kit;
 mod v1_line;
 mod verdicts;

@@ -2,136 +2,17 @@
 
 use std::time::Duration;
 
-use pulsegate::config::Config;
-use pulsegate_core::v1::{Ack, Envelope, Meta, ResumeFailCode, Welcome};
+use pulsegate_core::v1::{Envelope, Meta, ResumeFailCode};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::kit::{PATIENCE, Running, Seen, bare_app, echo_app, frame, next, raw_client_with, read_frame};
+use crate::kit::{PATIENCE, Seen, frame, next};
 use crate::messages::{ask, send, session, until};
-
-const TEXT: u8 = 0x81;
-const BINARY: u8 = 0x82;
-const CLOSE: u8 = 0x88;
-const PING: u8 = 0x89;
-
-/// A connection to a session.
-struct Line {
-    stream: TcpStream,
-    token: String,
-}
-
-/// What comes on a line.
-#[derive(Debug, PartialEq)]
-enum Got {
-    Text(String),
-    /// An envelope as it stands on the wire.
-    Word(Vec<u8>),
-    Close(u16, String),
-}
-
-impl Line {
-    /// Dials with the entries of an offer and whatever else, and returns the first frame.
-    async fn dial(gateway: &Running, offer: &str, headers: &str) -> (TcpStream, Got) {
-        let headers = format!("Sec-WebSocket-Protocol: {offer}\r\n{headers}");
-        let (stream, head) = raw_client_with(gateway.data, &headers).await;
-        assert!(head.to_lowercase().contains("sec-websocket-protocol: pulsegate.v1\r\n"), "{head}");
-        let mut line = Line { stream, token: String::new() };
-        let first = line.read().await;
-        (line.stream, first)
-    }
-
-    /// Begins a session.
-    async fn open(gateway: &Running) -> Line {
-        let (stream, first) = Line::dial(gateway, "pulsegate.v1", "").await;
-        Line::welcomed(stream, first, false, 0, 1)
-    }
-
-    /// Comes back, having received so many messages.
-    async fn resume(gateway: &Running, token: &str, received: u64) -> (TcpStream, Got) {
-        Line::dial(gateway, &format!("pulsegate.v1, pgr.{token}.{received}"), "").await
-    }
-
-    fn welcomed(stream: TcpStream, first: Got, resumed: bool, received: u64, next: u64) -> Line {
-        let Got::Word(word) = first else { panic!("{first:?}") };
-        let Ok(Envelope::Welcome(welcome)) = Envelope::parse(&word) else { panic!("{word:?}") };
-        assert_eq!((welcome.resumed, welcome.received, welcome.next), (resumed, received, next));
-        let Welcome { token, .. } = welcome;
-        Line { stream, token: token.to_owned() }
-    }
-
-    /// Reads what comes next; pings are answered, so that nobody is taken for dead.
-    async fn read(&mut self) -> Got {
-        loop {
-            let (first, payload) = read_frame(&mut self.stream).await;
-            match first {
-                TEXT => return Got::Text(String::from_utf8(payload).unwrap()),
-                BINARY => return Got::Word(payload),
-                CLOSE => {
-                    let code = u16::from_be_bytes([payload[0], payload[1]]);
-                    return Got::Close(code, String::from_utf8(payload[2..].to_vec()).unwrap());
-                }
-                PING => self.stream.write_all(&frame(0x8a, &payload)).await.unwrap(),
-                other => panic!("{other:#x}"),
-            }
-        }
-    }
-
-    async fn expect_text(&mut self, text: &str) {
-        assert_eq!(self.read_message().await, Got::Text(text.to_owned()));
-    }
-
-    /// Reads until something comes that is no ACK, no PROBE and no BYE.
-    async fn read_message(&mut self) -> Got {
-        loop {
-            match self.read().await {
-                Got::Word(word) if matches!(word[0], 1..=3 | 0x0a) => {}
-                got => return got,
-            }
-        }
-    }
-
-    /// Reads until an ACK comes, past messages.
-    async fn read_ack(&mut self) -> u64 {
-        loop {
-            if let Got::Word(word) = self.read().await
-                && let Ok(Envelope::Ack(ack) | Envelope::ProbeAck(ack)) = Envelope::parse(&word)
-            {
-                return ack.handled;
-            }
-        }
-    }
-
-    async fn text(&mut self, text: &str) {
-        self.stream.write_all(&frame(TEXT, text.as_bytes())).await.unwrap();
-    }
-
-    async fn word(&mut self, envelope: Envelope<'_>) {
-        let mut payload = Vec::new();
-        envelope.write(&mut payload);
-        self.stream.write_all(&frame(BINARY, &payload)).await.unwrap();
-    }
-
-    async fn ack(&mut self, handled: u64) {
-        self.word(Envelope::Ack(Ack { handled, window: None })).await;
-    }
-}
-
-async fn gateway(change: impl FnOnce(&mut Config)) -> (Running, UnboundedReceiver<Seen>) {
-    let (app, seen) = echo_app().await;
-    let quick = |config: &mut Config| {
-        config.limits.close_timeout = Duration::from_millis(200);
-        change(config);
-    };
-    (Running::start(app, quick).await, seen)
-}
-
-async fn app_sees(seen: &mut UnboundedReceiver<Seen>, text: &str) {
-    assert_eq!(next(seen).await, Seen::Message(Message::text(text)));
-}
+use crate::v1_kit::{
+    BINARY, CLOSE, Got, Line, TEXT, app_sees, assert_refusal, assert_refused, bare_v1_pair, gateway,
+    until_ended, until_state,
+};
 
 #[tokio::test]
 async fn a_client_that_comes_back_gets_what_it_lacks_and_the_app_sees_one_connection() {
@@ -207,26 +88,6 @@ async fn the_newest_connection_wins_and_the_token_of_the_old_is_used_up() {
     gateway.stop().await;
 }
 
-/// Comes back and is told no.
-async fn assert_refused(
-    gateway: &Running,
-    token: &str,
-    received: u64,
-    code: ResumeFailCode,
-    counters: Option<(u64, u64)>,
-) {
-    let (stream, got) = Line::resume(gateway, token, received).await;
-    assert_refusal(stream, got, code, counters).await;
-}
-
-async fn assert_refusal(stream: TcpStream, got: Got, code: ResumeFailCode, counters: Option<(u64, u64)>) {
-    let Got::Word(word) = got else { panic!("{got:?}") };
-    let Ok(Envelope::ResumeFail(fail)) = Envelope::parse(&word) else { panic!("{word:?}") };
-    assert_eq!((fail.code, fail.counters), (code, counters));
-    let mut line = Line { stream, token: String::new() };
-    assert_eq!(line.read().await, Got::Close(code.close().number(), code.as_str().to_owned()));
-}
-
 #[tokio::test]
 async fn who_can_t_show_a_right_to_it_gets_no_session() {
     let (gateway, _seen) = gateway(|_| {}).await;
@@ -291,19 +152,6 @@ async fn a_session_that_is_over_is_told_of_with_its_counters_to_its_owner_alone(
     let ended = "pulsegate_sessions_ended_total{reason=\"expired\"}";
     assert_eq!(gateway.scrape(ended).await, 1);
     gateway.stop().await;
-}
-
-async fn until_ended(seen: &mut UnboundedReceiver<Seen>, (code, reason): (u16, &str)) {
-    loop {
-        match next(seen).await {
-            Seen::Close(told) => {
-                assert_eq!(told, Some((code, reason.to_owned())));
-                return;
-            }
-            // Perhaps that of an earlier session.
-            Seen::Open | Seen::Message(_) | Seen::End => {}
-        }
-    }
 }
 
 #[tokio::test]
@@ -376,18 +224,6 @@ async fn room_that_comes_from_an_expiry_is_used() {
     let kept = until(&gateway, |told| told["unacked_messages"] == 3).await;
     assert_eq!(kept["unacked_bytes"], 200);
     gateway.stop().await;
-}
-
-/// A gateway with a client that speaks v1 and an app that is a bare socket behind its handshake.
-async fn bare_v1_pair(change: impl FnOnce(&mut Config)) -> (Running, Line, TcpStream) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gateway = Running::start(listener.local_addr().unwrap(), |config| {
-        config.limits.close_timeout = Duration::from_millis(200);
-        change(config);
-    })
-    .await;
-    let (line, app) = tokio::join!(Line::open(&gateway), bare_app(&listener));
-    (gateway, line, app)
 }
 
 #[tokio::test]
@@ -500,9 +336,4 @@ async fn who_is_away_for_longest_makes_room() {
     drop(stream);
     assert_eq!(gateway.scrape("pulsegate_sessions_ended_total{reason=\"limit\"}").await, 2);
     gateway.stop().await;
-}
-
-async fn until_state(gateway: &Running, state: &str, sessions: u64) {
-    let series = format!("pulsegate_sessions{{state=\"{state}\"}}");
-    while gateway.scrape(&series).await != sessions {}
 }
