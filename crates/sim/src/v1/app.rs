@@ -2,6 +2,7 @@
 
 use super::line::{Frame, Pipe};
 use super::oracle::write;
+use super::plan::Pongs;
 use super::world::World;
 use crate::{MS, Time};
 
@@ -34,17 +35,13 @@ impl World {
             return false;
         }
         let mut progress = false;
+        let mut pings = Vec::new();
         while let Some(frame) = self.app.to_app.pop(now) {
             progress = true;
             match frame {
                 Frame::Text(payload) => self.oracle.app_got(true, &payload),
                 Frame::Word(payload) => self.oracle.app_got(false, &payload),
-                Frame::Ping(payload) => {
-                    self.barriers = self.barriers.saturating_sub(1);
-                    if self.plan.app_answers {
-                        self.app.to_gateway.push(Frame::Pong(payload), MS / 10, now);
-                    }
-                }
+                Frame::Ping(payload) => pings.push(payload),
                 Frame::Close(code, reason) => {
                     if !std::mem::replace(&mut self.app.closed, true) {
                         self.app.to_gateway.push(Frame::Close(code, reason), MS / 10, now);
@@ -54,6 +51,16 @@ impl World {
                 Frame::Gone => self.app.to_gateway.push(Frame::Gone, MS / 10, now),
                 Frame::Pong(_) | Frame::Hello(_) | Frame::Open => {}
             }
+        }
+        // RFC 6455 section 5.5.3: of several that wait it may answer the latest alone; some stacks answer the oldest.
+        let answered = match self.plan.pongs {
+            Pongs::All => 0..pings.len(),
+            Pongs::Newest => pings.len().saturating_sub(1)..pings.len(),
+            Pongs::Oldest => 0..pings.len().min(1),
+            Pongs::None => 0..0,
+        };
+        for &payload in &pings[answered] {
+            self.app.to_gateway.push(Frame::Pong(payload), MS / 10, now);
         }
         progress
     }
@@ -69,7 +76,8 @@ impl World {
             return;
         }
         self.app.said += 1;
-        let (text, payload) = write(b'a', self.app.said, self.random.usize(0..=self.plan.bytes_max));
+        let bytes = self.draw_bytes();
+        let (text, payload) = write(b'a', self.app.said, bytes);
         let frame = if text { Frame::Text(payload) } else { Frame::Word(payload) };
         self.app.to_gateway.push(frame, MS / 10, self.now);
     }

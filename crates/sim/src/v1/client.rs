@@ -6,7 +6,7 @@ use pulsegate_client::{Event, Machine, Transmit};
 use pulsegate_core::v1::{Offer, OfferedResume, Outgoing};
 
 use super::line::{Frame, Line};
-use super::oracle::{Invariant, write};
+use super::oracle::{Invariant, is_empty, write};
 use super::world::World;
 use crate::{MS, SECOND, Time};
 
@@ -21,9 +21,13 @@ pub(super) struct Client {
     pub(super) frozen_until: Time,
     /// Read by the stack, not taken by the code.
     inbox: VecDeque<Frame>,
+    /// The connection is given up if it is not open by then.
+    dial_until: Option<Time>,
+    /// Messages that its code works on, and when it is done with some.
+    working: VecDeque<(u8, u32)>,
+    work_until: Time,
+    done: u64,
     pub(super) said: u32,
-    /// Sessions that were lost to it.
-    pub(super) resets: u32,
 }
 
 impl Client {
@@ -34,9 +38,20 @@ impl Client {
             hung_until: 0,
             frozen_until: 0,
             inbox: VecDeque::new(),
+            dial_until: None,
+            working: VecDeque::new(),
+            work_until: 0,
+            done: 0,
             said: 0,
-            resets: 0,
         }
+    }
+
+    pub(super) fn dial_until(&self) -> Option<Time> {
+        self.dial_until
+    }
+
+    pub(super) fn work_at(&self) -> Option<Time> {
+        (!self.working.is_empty()).then_some(self.work_until)
     }
 }
 
@@ -55,19 +70,49 @@ impl World {
             self.take_frame(frame);
         }
         if self.client.machine.poll_timeout().is_some_and(|due| due <= at) {
+            let was_live = self.client.machine.is_live();
             self.client.machine.handle_timeout(at);
+            if was_live && !self.client.machine.is_attached() {
+                self.tell(|| "client: gives the gateway up".to_owned());
+                self.check_lost();
+            }
             progress = true;
         }
+        if self.client.dial_until.take_if(|until| self.now >= *until).is_some() {
+            self.tell(|| "client: gives a dial up".to_owned());
+            self.count("dials given up");
+            self.drop_line();
+            self.client.machine.handle_lost(at);
+            progress = true;
+        }
+        progress |= self.work();
         if self.client.machine.poll_connect_at().is_some_and(|due| due <= at) && self.client.line.is_none() {
             self.dial();
             progress = true;
         }
         progress |= self.write_frames();
         self.take_news();
-        if !self.client.machine.is_attached() && self.opened {
+        if !self.client.machine.is_attached() && (self.opened || self.client.machine.is_done()) {
             self.drop_line();
         }
+        self.check_listening();
         progress
+    }
+
+    /// The client's code is done with some of what it got.
+    fn work(&mut self) -> bool {
+        if self.client.work_at().is_none_or(|at| self.now < at) {
+            return false;
+        }
+        for _ in 0..self.random.usize(1..=self.client.working.len()) {
+            let Some(message) = self.client.working.pop_front() else { break };
+            self.oracle.client_handled(message);
+            self.client.done += 1;
+        }
+        let at = self.at(self.now);
+        self.client.machine.handled(self.client.done, at);
+        self.client.work_until = self.now + self.plan.work.map_or(0, |mean| self.draw(mean));
+        true
     }
 
     /// The stack reads, and answers pings by itself.
@@ -87,10 +132,12 @@ impl World {
 
     fn take_frame(&mut self, frame: Frame) {
         let at = self.at(self.now);
+        self.watch.gateway_heard_at = self.now;
         let machine = &mut self.client.machine;
         match frame {
             Frame::Open => {
                 self.opened = true;
+                self.client.dial_until = None;
                 machine.handle_open(Some("pulsegate.v1"), at);
             }
             Frame::Text(payload) => match str::from_utf8(&payload) {
@@ -113,7 +160,7 @@ impl World {
     }
 
     fn check_close(&mut self, code: Option<u16>) {
-        if code.is_some_and(|code| [4400, 4413, 1002, 1007].contains(&code)) {
+        if code.is_some_and(|code| [4400, 4413, 4429, 4500, 1002, 1007, 1008, 1009].contains(&code)) {
             self.oracle.object(Invariant::Protocol, format!("the gateway closed with {code:?}"));
         }
     }
@@ -137,6 +184,7 @@ impl World {
         line.up.push(Frame::Hello(hello), latency, self.now);
         self.lines.push(line);
         self.client.line = Some(self.lines.len() - 1);
+        self.client.dial_until = Some(self.now + self.plan.dial_within);
         self.opened = false;
     }
 
@@ -147,6 +195,7 @@ impl World {
             self.lines[place].up.push(Frame::Gone, latency, self.now);
         }
         self.client.inbox.clear();
+        self.client.dial_until = None;
         self.opened = false;
     }
 
@@ -160,14 +209,22 @@ impl World {
             let frame = match transmit {
                 Transmit::Frame(frame) if frame.text => Frame::Text(frame.payload),
                 Transmit::Frame(frame) => Frame::Word(frame.payload),
-                Transmit::Close { code, reason } => Frame::Close(Some(code), reason.to_owned()),
+                Transmit::Close { code, reason } => {
+                    if code == 4400 {
+                        self.oracle.object(Invariant::Protocol, format!("the client closed: {reason}"));
+                    }
+                    Frame::Close(Some(code), reason.to_owned())
+                }
             };
             if self.swallows_ack(&frame) {
                 continue;
             }
             let frame = self.tamper(frame);
             let latency = self.latency();
-            self.lines[place].up.push(frame, latency, self.now);
+            let stale = self.stale_word(true, &frame);
+            for frame in std::iter::once(frame).chain(stale) {
+                self.lines[place].up.push(frame, latency, self.now);
+            }
         }
         progress
     }
@@ -176,18 +233,31 @@ impl World {
         let at = self.at(self.now);
         while let Some(event) = self.client.machine.poll_event(at) {
             match event {
-                Event::Message { text, payload, .. } => self.oracle.client_got(text, &payload),
+                Event::Message { text, payload, .. } => {
+                    let message = self.oracle.client_got(text, &payload);
+                    if self.plan.work.is_some() {
+                        self.client.working.push_back(message);
+                    } else {
+                        self.oracle.client_handled(message);
+                    }
+                }
                 Event::Live { resumed } => {
                     self.count(if resumed { "resumed" } else { "opened" });
                     self.tell(|| format!("client: live, resumed {resumed}"));
                 }
                 Event::Detached => self.count("client detached"),
                 Event::Reset { undelivered } => {
-                    self.client.resets += 1;
+                    self.oracle.base = self.client.said + 1;
                     self.count("reset");
                     self.tell(|| format!("client: reset, {undelivered} undelivered"));
                 }
-                Event::Closed { code, .. } => self.tell(|| format!("client: closed {code:?}")),
+                Event::Closed { code, .. } => {
+                    self.tell(|| format!("client: closed {code:?}"));
+                    // 4000 is that of whoever kicked it.
+                    if !self.leaving && code != Some(4000) {
+                        self.oracle.object(Invariant::Progress, format!("the client is done, {code:?}"));
+                    }
+                }
                 Event::Unsupported => self.oracle.object(Invariant::Protocol, "unsupported"),
             }
         }
@@ -203,9 +273,10 @@ impl World {
             return;
         }
         let number = self.client.said + 1;
-        let (text, payload) = write(b'c', number, self.random.usize(0..=self.plan.bytes_max));
+        let bytes = self.draw_bytes();
+        let (text, payload) = write(b'c', number, bytes);
         let at = self.at(self.now);
-        let ttl = (self.random.u32(0..10) == 0).then(|| self.random.u64(MS..3 * SECOND));
+        let ttl = (self.random.u32(0..10) == 0 && !is_empty(number)).then(|| self.random.u64(MS..3 * SECOND));
         let message = Outgoing {
             text,
             payload: payload.into(),

@@ -9,7 +9,7 @@ use super::world::World;
 use crate::MS;
 
 /// Frames that a client's socket takes before it is full.
-const SOCKET_FRAMES: usize = 24;
+pub(super) const SOCKET_FRAMES: usize = 24;
 
 impl World {
     pub(super) fn flush_app(&mut self, session: &mut V1Session) -> bool {
@@ -46,9 +46,10 @@ impl World {
             }
             session.handle_bytes(Leg::App, at);
             match frame {
-                Frame::Text(payload) => session.handle_app_message(true, &payload, at),
-                Frame::Word(payload) => session.handle_app_message(false, &payload, at),
+                Frame::Text(payload) => self.take_from_app(session, true, &payload),
+                Frame::Word(payload) => self.take_from_app(session, false, &payload),
                 Frame::Pong(payload) => {
+                    self.note_app_pong(payload);
                     session.handle_app_pong(&payload, at);
                 }
                 Frame::Close(code, reason) => {
@@ -58,6 +59,14 @@ impl World {
             }
         }
         progress
+    }
+
+    fn take_from_app(&mut self, session: &mut V1Session, text: bool, payload: &[u8]) {
+        if !session.is_awaiting_app() {
+            return;
+        }
+        self.oracle.session().taken[0] += u64::from(!session.is_closing());
+        session.handle_app_message(text, payload, self.at(self.now));
     }
 
     pub(super) fn transmit(&mut self, session: &mut V1Session) -> bool {
@@ -91,6 +100,7 @@ impl World {
 
     fn push_with_bugs(&mut self, place: usize, frame: Frame) {
         let is_data = matches!(&frame, Frame::Text(_)) || matches!(&frame, Frame::Word(word) if word[0] == 0);
+        let stale = self.stale_word(false, &frame);
         self.gateway.passed += u32::from(is_data);
         let is_50th = is_data && self.gateway.passed.is_multiple_of(50);
         match self.bug {
@@ -100,6 +110,9 @@ impl World {
             Some(_) | None => {}
         }
         self.push_down(place, frame);
+        if let Some(stale) = stale {
+            self.push_down(place, stale);
+        }
     }
 
     pub(super) fn part(&mut self, session: &mut V1Session) -> bool {
@@ -164,12 +177,14 @@ impl World {
         if self.gateway.outbox.is_empty() && !self.app.is_full() {
             if let Some(probe) = session.poll_app_probe(at, 0, 10) {
                 self.app.to_app.push(Frame::Ping(probe.to_payload()), MS / 10, self.now);
+                self.note_app_ping(probe.to_payload(), false);
                 session.handle_written(Leg::App, 10, at);
                 session.handle_app_taken(at);
                 progress = true;
             }
             if let Some(barrier) = session.poll_barrier(at, 0, 10) {
                 self.app.to_app.push(Frame::Ping(barrier.to_payload()), MS / 10, self.now);
+                self.note_app_ping(barrier.to_payload(), true);
                 session.handle_written(Leg::App, 10, at);
                 session.handle_app_taken(at);
                 self.count("barrier");

@@ -7,13 +7,11 @@ use bytes::Bytes;
 use pulsegate_core::v1::{Envelope, ResumeFail, ResumeFailCode, Secret, Token};
 use pulsegate_core::{CloseFrame, EndReason, IdSource, Leg, SessionId};
 use pulsegate_heartbeat::{Crowd, KernelView};
-use pulsegate_registry::{
-    DeliveryNote, Detached, Hello, LastWord, Message, Note, Refusal, V1Note, V1Session,
-};
+use pulsegate_registry::{DeliveryNote, Hello, LastWord, Message, Note, Refusal, V1Note, V1Session};
 
 use super::bugs::V1Bug;
 use super::line::Frame;
-use super::oracle::{Invariant, Seen, write};
+use super::oracle::{Invariant, write};
 use super::world::World;
 use crate::{MS, SECOND, Time};
 
@@ -27,9 +25,9 @@ pub(super) struct Gateway {
     crowds: [Arc<Crowd>; 2],
     /// For the app's full socket.
     pub(super) outbox: VecDeque<Frame>,
-    last: Option<(SessionId, LastWord)>,
+    pub(super) last: Option<(SessionId, LastWord)>,
     /// What the session last had: received from the client, acknowledged by it.
-    counters: (u64, u64),
+    pub(super) counters: (u64, u64),
     pub(super) reading_app: bool,
     /// Counts messages, for bugs.
     pub(super) passed: u32,
@@ -80,10 +78,12 @@ impl World {
         progress |= self.probe(&mut session);
         self.tell_notes(&mut session);
         self.check_counts(&session);
+        self.check_silence(&session);
         if session.is_finished() {
             let ending = session.ending().map(|ending| (ending.reason, ending.detail));
             self.tell(|| format!("gateway: session over {ending:?}"));
             self.count("session over");
+            self.oracle.session_over();
             let (received, acked) = self.gateway.counters;
             self.gateway.last = Some((id, session.into_last_word()));
             self.gateway.counters = (received, acked);
@@ -106,6 +106,12 @@ impl World {
             let is_old = self.gateway.line != Some(place);
             if is_old && self.bug != Some(V1Bug::OldConnection) {
                 continue;
+            }
+            if !is_old {
+                self.watch.heard_at = self.now;
+                if let Frame::Text(_) | Frame::Word(_) = frame {
+                    self.watch.page_heard_at = self.now;
+                }
             }
             if let Some((id, mut session)) = self.gateway.session.take() {
                 self.take_frame_of_client(&mut session, frame, is_old);
@@ -142,13 +148,14 @@ impl World {
         let at = self.at(self.now);
         let Some(message) = session.handle_client_message(text, payload, at) else { return };
         let mut payload = message.payload.to_vec();
+        self.oracle.session().taken[1] += 1;
         self.gateway.passed += 1;
         let is_50th = self.gateway.passed.is_multiple_of(50);
         if is_50th && self.bug == Some(V1Bug::EarlyAck) {
             return;
         }
         if is_50th && self.bug == Some(V1Bug::ChangedByte) {
-            *payload.last_mut().expect("no message of ours is empty") ^= 1;
+            payload.last_mut().into_iter().for_each(|last| *last ^= 1);
         }
         let frame = if message.text { Frame::Text(payload) } else { Frame::Word(payload) };
         self.gateway.outbox.push_back(frame);
@@ -159,6 +166,11 @@ impl World {
         let Some((token, received)) = resume else { return self.begin(place) };
         let hello = self.hello(Some((token.secret, received)));
         let at = self.at(self.now);
+        let lived = self
+            .gateway
+            .session
+            .as_ref()
+            .is_some_and(|(id, session)| *id == token.session && !session.is_closing());
         let result = match &mut self.gateway.session {
             Some((id, session)) if *id == token.session => {
                 let forgets = self.bug == Some(V1Bug::ForgottenToken) && self.random.u32(0..4) == 0;
@@ -173,9 +185,10 @@ impl World {
             Ok(()) => {
                 self.with_session(|world, session| world.part(session));
                 self.gateway.line = Some(place);
+                self.watch.attach(self.now);
                 self.count("attached");
             }
-            Err(refusal) => self.refuse(place, token, refusal),
+            Err(refusal) => self.refuse(place, token, refusal, lived),
         }
     }
 
@@ -186,15 +199,10 @@ impl World {
         }
     }
 
-    fn refuse(&mut self, place: usize, token: Token, refusal: Refusal) {
+    fn refuse(&mut self, place: usize, token: Token, refusal: Refusal, lived: bool) {
         self.tell(|| format!("gateway: refuses {refusal:?}"));
         self.count("refused");
-        let lives = self
-            .gateway
-            .session
-            .as_ref()
-            .is_some_and(|(id, session)| *id == token.session && !session.is_closing());
-        if lives && self.is_latest(place) {
+        if lived && self.is_latest(place) {
             self.oracle.object(Invariant::Token, format!("{:?} while the session lives", refusal.code));
         }
         let is_last = self.gateway.last.as_ref().is_some_and(|(id, _)| *id == token.session);
@@ -217,6 +225,10 @@ impl World {
     }
 
     fn begin(&mut self, place: usize) {
+        if !self.is_latest(place) {
+            // A dial that was given up before it got here: a session of its own, of which nobody ever hears.
+            return self.count("orphans");
+        }
         if let Some((_, session)) = &mut self.gateway.session {
             // A client that begins anew has given its old session up; here there is room for one.
             let at = self.origin + std::time::Duration::from_micros(self.now);
@@ -239,13 +251,15 @@ impl World {
         self.gateway.outbox.clear();
         self.gateway.reading_app = true;
         self.app = Default::default();
-        self.barriers = 0;
-        self.oracle.sessions.push(Seen::default());
+        self.watch.begin(self.now);
+        self.stale = Default::default();
+        self.oracle.begin();
     }
 
     fn note_end(&mut self) {
         if let Some((id, mut session)) = self.gateway.session.take() {
             self.tell_notes(&mut session);
+            self.oracle.session_over();
             self.gateway.last = Some((id, session.into_last_word()));
         }
     }
@@ -280,47 +294,31 @@ impl World {
                 V1Note::Detached(why) => {
                     self.tell(|| format!("gateway: detached {}", why.as_str()));
                     self.count("gateway detached");
-                    if let Detached::Dead(_) = why {
-                        self.check_verdict();
-                    }
+                    self.check_detached(why);
                 }
                 V1Note::Retransmitted => self.count("retransmitted"),
+                V1Note::Session(Note::Delivery(
+                    DeliveryNote::Confirmed(_, messages) | DeliveryNote::Lost(messages),
+                )) => self.oracle.session().told[0] += messages,
+                V1Note::ToApp(DeliveryNote::Confirmed(_, messages) | DeliveryNote::Lost(messages)) => {
+                    self.oracle.session().told[1] += messages;
+                }
                 V1Note::Session(_) | V1Note::ToApp(_) | V1Note::Resumed { .. } | V1Note::Duplicate => {}
             }
-        }
-    }
-
-    /// Who could answer all the time is not given up.
-    fn check_verdict(&mut self) {
-        let quiet = self.now.saturating_sub(self.trouble_until);
-        if quiet > 4 * SECOND {
-            self.oracle
-                .object(Invariant::Liveness, format!("given up after {} ms without a fault", quiet / MS));
-        }
-    }
-
-    fn check_counts(&mut self, session: &V1Session) {
-        let progress = session.progress();
-        self.gateway.counters = (progress.to_app.accepted, progress.to_client.acked);
-        let window = self.plan.limits.window;
-        let (client, app) = (progress.to_client, progress.to_app);
-        let right = client.acked <= client.sent && app.acked <= app.accepted;
-        let kept = usize::try_from(client.accepted - client.acked).unwrap_or(usize::MAX);
-        if !right || kept > window.messages.max(1) {
-            self.oracle.object(Invariant::Counts, format!("{progress:?}"));
         }
     }
 
     /// Somebody sends a message over the control API.
     pub(super) fn order(&mut self) {
         let number = self.oracle.orders.len() as u32 + 1;
-        let (text, payload) = write(b'o', number, self.random.usize(0..=self.plan.bytes_max));
+        let bytes = self.draw_bytes();
+        let (text, payload) = write(b'o', number, bytes);
         let ttl = self.random.u64(MS..5 * SECOND);
         let expires_at = self.at(self.now + ttl);
         let id = self.gateway.ids.next_message();
         let level = pulsegate_core::Level::Handled;
         if let Some((_, session)) = &mut self.gateway.session {
-            self.oracle.orders.insert(id, number);
+            self.oracle.order(id, payload.len());
             session.handle_message(Message { id, text, payload: Bytes::from(payload), level, expires_at });
         }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use pulsegate_core::v1::Token;
 
-use crate::{MS, Time};
+use crate::{MS, NEVER, Time};
 
 /// What travels.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Pipe {
     frames: VecDeque<(Time, Frame)>,
     last_due: Time,
     /// Nothing arrives before: a black hole, after which the kernel sends again what was lost in it.
-    pub(super) held_until: Time,
+    held_until: Time,
     /// The sender's side is closed.
     pub(super) ended: bool,
 }
@@ -51,6 +51,18 @@ impl Pipe {
         self.ended = matches!(frame, Frame::Gone);
         self.last_due = self.last_due.max(now + latency);
         self.frames.push_back((self.last_due, frame));
+    }
+
+    /// Nothing arrives before `until`.
+    pub(super) fn hold(&mut self, until: Time) {
+        self.held_until = self.held_until.max(until);
+    }
+
+    /// What was lost for a while comes through again; what is lost for good does not.
+    pub(super) fn heal(&mut self, now: Time) {
+        if self.held_until < NEVER {
+            self.held_until = self.held_until.min(now);
+        }
     }
 
     pub(super) fn pop(&mut self, now: Time) -> Option<Frame> {

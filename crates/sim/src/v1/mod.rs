@@ -5,10 +5,12 @@ mod app;
 mod bugs;
 mod client;
 mod driver;
+mod faults;
 mod gateway;
 mod line;
 mod oracle;
 mod plan;
+mod watch;
 mod world;
 
 use std::collections::BTreeMap;

@@ -55,6 +55,18 @@ pub(super) struct Seen {
     pub(super) to_client: Vec<u32>,
     /// Numbers of the client's messages that the app got.
     pub(super) to_app: Vec<u32>,
+    /// The first of the client's messages that can be in it.
+    base: u32,
+    /// Those between them that the app did not get.
+    missed: Vec<u32>,
+    /// Messages that the client's code has handled, those of the control API as well.
+    handled: u64,
+    /// Messages of the control API that had an end without that: they may be SKIPs.
+    skipped: u64,
+    /// Messages of the app that the session took, and of the client that it passed on.
+    pub(super) taken: [u64; 2],
+    /// Those of either that had their end.
+    pub(super) told: [u64; 2],
 }
 
 #[derive(Debug, Default)]
@@ -69,64 +81,124 @@ pub(super) struct Oracle {
     pub(super) orders: BTreeMap<MessageId, u32>,
     ends: BTreeMap<MessageId, Outcome>,
     orders_got: BTreeSet<u32>,
+    orders_handled: BTreeSet<u32>,
+    order_sizes: BTreeMap<u32, usize>,
+    /// The first message of the client that is not of an earlier session.
+    pub(super) base: u32,
     pub(super) objection: Option<Objection>,
 }
 
 impl Oracle {
     pub(super) fn new(handled_is_received: bool) -> Oracle {
-        Oracle { handled_is_received, ..Oracle::default() }
+        Oracle { handled_is_received, base: 1, ..Oracle::default() }
     }
 
     pub(super) fn object(&mut self, invariant: Invariant, what: impl Into<String>) {
         self.objection.get_or_insert(Objection { invariant, what: what.into() });
     }
 
-    fn session(&mut self) -> &mut Seen {
+    /// Another session begins.
+    pub(super) fn begin(&mut self) {
+        self.sessions.push(Seen { base: self.base, ..Seen::default() });
+    }
+
+    pub(super) fn session(&mut self) -> &mut Seen {
         if self.sessions.is_empty() {
-            self.sessions.push(Seen::default());
+            self.begin();
         }
         self.sessions.last_mut().expect("there is one")
     }
 
-    /// The client's code took a message.
-    pub(super) fn client_got(&mut self, text: bool, payload: &[u8]) {
-        let Some((kind, number)) = read(text, payload) else {
-            self.object(
-                Invariant::Bytes,
-                format!("{} bytes to the client are not what the app sent", payload.len()),
-            );
-            return;
+    /// The session is over: each message had one end in it.
+    pub(super) fn session_over(&mut self) {
+        let Seen { taken, told, .. } = self.session();
+        if taken != told {
+            let what = format!("{taken:?} messages were taken, {told:?} had an end");
+            self.object(Invariant::OneEnd, what);
+        }
+    }
+
+    /// The client's code got a message; returns what it is, to be handled.
+    pub(super) fn client_got(&mut self, text: bool, payload: &[u8]) -> (u8, u32) {
+        let expected = self.session().to_client.last().map_or(1, |last| last + 1);
+        let Some((kind, number)) = read(text, payload, b'a', expected) else {
+            let what = format!("{} bytes to the client are not what the app sent", payload.len());
+            self.object(Invariant::Bytes, what);
+            return (0, 0);
         };
         if kind == b'o' {
-            if !self.orders_got.insert(number) {
-                self.object(Invariant::Order, format!("order {number} came twice"));
+            let last = self.orders_got.last().copied().unwrap_or_default();
+            self.orders_got.insert(number);
+            if number <= last {
+                self.object(Invariant::Order, format!("order {number} came behind {last}"));
             }
-            return;
+            return (kind, number);
         }
-        let got = &mut self.session().to_client;
-        let expected = got.last().map_or(1, |last| last + 1);
-        got.push(number);
+        self.session().to_client.push(number);
         if number != expected {
             self.object(Invariant::Order, format!("the client got {number} instead of {expected}"));
+        }
+        (kind, number)
+    }
+
+    /// The client's code is done with it.
+    pub(super) fn client_handled(&mut self, (kind, number): (u8, u32)) {
+        self.session().handled += 1;
+        if kind == b'o' {
+            self.orders_handled.insert(number);
         }
     }
 
     /// The app took a message.
     pub(super) fn app_got(&mut self, text: bool, payload: &[u8]) {
-        let Some((_, number)) = read(text, payload) else {
-            self.object(
-                Invariant::Bytes,
-                format!("{} bytes to the app are not what the client sent", payload.len()),
-            );
+        let base = self.session().base;
+        let last = self.session().to_app.last().copied().unwrap_or(base - 1);
+        // Those without bytes have no time limit: it must be the next of them.
+        let next_empty = (last + 1..).find(|number| is_empty(*number)).unwrap_or(last + 1);
+        let Some((_, number)) = read(text, payload, b'c', next_empty) else {
+            let what = format!("{} bytes to the app are not what the client sent", payload.len());
+            self.object(Invariant::Bytes, what);
             return;
         };
-        let got = &mut self.session().to_app;
-        let last = got.last().copied();
-        got.push(number);
-        let Some(last) = last else { return };
-        let skipped = (last + 1..number).any(|missed| !self.submitted.get(&missed).copied().unwrap_or(false));
-        if number <= last || skipped {
+        let may_be_missed = |number: &u32| self.submitted.get(number).copied().unwrap_or(false);
+        let missed: Vec<u32> = (last + 1..number).collect();
+        let wrong = number <= last || !missed.iter().all(may_be_missed);
+        let seen = self.session();
+        seen.to_app.push(number);
+        seen.missed.extend(missed);
+        if wrong {
             self.object(Invariant::Order, format!("the app got {number} behind {last}"));
+        }
+    }
+
+    /// Returns how many messages the client's code, and the app, can have acknowledged in this session.
+    pub(super) fn handled_now(&mut self) -> (u64, u64) {
+        let received = self.handled_is_received;
+        let seen = self.session();
+        let app = if received { seen.to_app.len() as u64 } else { u64::MAX };
+        (seen.handled + seen.skipped, app)
+    }
+
+    /// Somebody orders a message.
+    pub(super) fn order(&mut self, id: MessageId, bytes: usize) {
+        let number = self.orders.len() as u32 + 1;
+        self.orders.insert(id, number);
+        self.order_sizes.insert(number, bytes);
+    }
+
+    /// Returns the bytes of those without an end.
+    pub(super) fn order_bytes(&self) -> usize {
+        self.order_sizes.values().sum()
+    }
+
+    /// When all is quiet: the app has each message that was not given an end without it.
+    pub(super) fn check_all_arrived(&mut self) {
+        let lacks = |number: &&u32| {
+            !self.app_has(**number)
+                && !matches!(self.fates.get(number), Some(Fate::Refused(_) | Fate::Expired(_)))
+        };
+        if let Some(number) = self.submitted.keys().find(lacks).copied() {
+            self.object(Invariant::Progress, format!("the app lacks {number}"));
         }
     }
 
@@ -153,14 +225,18 @@ impl Oracle {
         if let Some(before) = self.ends.insert(id, outcome) {
             self.object(Invariant::OneEnd, format!("order {number}: {before:?}, then {outcome:?}"));
         }
+        self.order_sizes.remove(&number);
         let got = self.orders_got.contains(&number);
         let truth = match outcome {
-            Outcome::Delivered(Level::Handled) => got,
+            Outcome::Delivered(Level::Handled) => self.orders_handled.contains(&number),
             Outcome::Delivered(Level::Kernel | Level::Received) => false,
             Outcome::Rejected => true,
             Outcome::Expired { sent: Sent::No, .. } => !got,
             Outcome::Expired { sent: Sent::Maybe, .. } => true,
         };
+        if let Outcome::Rejected | Outcome::Expired { .. } = outcome {
+            self.session().skipped += 1;
+        }
         if !truth {
             self.object(Invariant::TrueEnd, format!("order {number}: {outcome:?}"));
         }
@@ -177,6 +253,14 @@ impl Oracle {
                 Some(_) => {}
             }
         }
+        for number in self.sessions.iter().flat_map(|seen| &seen.missed).copied().collect::<Vec<_>>() {
+            if self.fates.get(&number) == Some(&Fate::Handled) {
+                self.object(
+                    Invariant::TrueEnd,
+                    format!("{number} is handled, and later ones came without it"),
+                );
+            }
+        }
         for (id, number) in self.orders.clone() {
             match self.ends.get(&id) {
                 None => self.object(Invariant::OneEnd, format!("order {number} has no end")),
@@ -189,9 +273,17 @@ impl Oracle {
     }
 }
 
+/// Some messages have no bytes at all; those of the control API always have.
+pub(super) fn is_empty(number: u32) -> bool {
+    number % 13 == 7
+}
+
 /// Makes a message: who sent it, its number, and bytes that follow from both.
 pub(super) fn write(kind: u8, number: u32, bytes: usize) -> (bool, Vec<u8>) {
     let text = !number.is_multiple_of(3);
+    if is_empty(number) && kind != b'o' {
+        return (text, Vec::new());
+    }
     let mut payload = vec![kind];
     payload.extend_from_slice(format!("{number:08}").as_bytes());
     payload.extend((0..bytes).map(|at| b'a' + ((at as u32 + number) % 26) as u8));
@@ -201,8 +293,11 @@ pub(super) fn write(kind: u8, number: u32, bytes: usize) -> (bool, Vec<u8>) {
     (text, payload)
 }
 
-/// Reads a message back; `None` if it is not what was written.
-fn read(text: bool, payload: &[u8]) -> Option<(u8, u32)> {
+/// Reads a message back; `None` if it is not what was written. One without bytes is the one that is expected, or wrong.
+fn read(text: bool, payload: &[u8], from: u8, expected: u32) -> Option<(u8, u32)> {
+    if payload.is_empty() {
+        return (write(from, expected, 0) == (text, Vec::new())).then_some((from, expected));
+    }
     let kind = *payload.first()?;
     let number: u32 = str::from_utf8(payload.get(1..9)?).ok()?.parse().ok()?;
     let rest = payload.len().checked_sub(9 + usize::from(!text))?;

@@ -1,5 +1,6 @@
 //! The loop: who has something to do does it, then time moves on to the next thing that is due.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use pulsegate_client::Machine;
@@ -13,7 +14,8 @@ use super::client::Client;
 use super::gateway::Gateway;
 use super::line::{Frame, Line};
 use super::oracle::{Invariant, Oracle};
-use super::plan::Plan;
+use super::plan::{Plan, Pongs};
+use super::watch::Watch;
 use crate::{MS, NEVER, SECOND, Time};
 
 /// More rounds at one moment are a loop without an end.
@@ -30,8 +32,9 @@ pub(super) struct World {
     pub(super) opened: bool,
     pub(super) gateway: Gateway,
     pub(super) app: AppLine,
-    /// Pings that wait at the app.
-    pub(super) barriers: u32,
+    pub(super) watch: Watch,
+    /// Words that were said before, down and up.
+    pub(super) stale: [VecDeque<Vec<u8>>; 2],
     pub(super) lines: Vec<Line>,
     pub(super) oracle: Oracle,
     /// Until then some fault made it hard to answer.
@@ -39,8 +42,8 @@ pub(super) struct World {
     next_fault: Time,
     next_message: Time,
     next_talk: Time,
-    healed: bool,
-    leaving: bool,
+    pub(super) healed: bool,
+    pub(super) leaving: bool,
     story: Option<Vec<String>>,
     counts: std::collections::BTreeMap<&'static str, u64>,
 }
@@ -51,7 +54,7 @@ impl World {
         let mut random = fastrand::Rng::with_seed(seed);
         let plan = Plan::draw(&mut random);
         let origin = Instant::now();
-        let handled_is_received = plan.app_answers && plan.limits.app_ack == AppAck::Received;
+        let handled_is_received = plan.pongs != Pongs::None && plan.limits.app_ack == AppAck::Received;
         let machine = Machine::new(plan.client.clone(), random.u64(..), origin);
         World {
             client: Client::new(machine),
@@ -62,7 +65,8 @@ impl World {
             now: 0,
             opened: false,
             app: AppLine::default(),
-            barriers: 0,
+            watch: Watch::default(),
+            stale: Default::default(),
             lines: Vec::new(),
             oracle: Oracle::new(handled_is_received),
             trouble_until: 0,
@@ -81,6 +85,7 @@ impl World {
         let end = self.plan.leave_at + 15 * SECOND;
         while self.now < end && self.oracle.objection.is_none() {
             self.settle();
+            self.check_timers();
             self.act();
             self.advance(end);
         }
@@ -106,10 +111,16 @@ impl World {
 
     fn act(&mut self) {
         // Who answers no pings has to say something, or nobody could know that it is there.
-        let talks = !self.plan.app_answers && self.now + 3 * SECOND < self.plan.leave_at;
+        let talks = self.plan.pongs == Pongs::None && self.now + 3 * SECOND < self.plan.leave_at;
         if talks && self.now >= self.next_talk {
             self.next_talk = self.now + SECOND / 2;
             self.app_says();
+        }
+        if self.plan.leaves_early.take_if(|at| self.now >= *at).is_some() {
+            self.tell(|| "the client leaves early".to_owned());
+            self.leaving = true;
+            let at = self.at(self.now);
+            self.client.machine.close(at);
         }
         if self.is_busy() {
             if self.now >= self.next_message {
@@ -145,46 +156,6 @@ impl World {
         }
     }
 
-    fn fault(&mut self) {
-        let long = self.draw(3 * SECOND);
-        let until = self.now + long;
-        let line = self.client.line;
-        let kind = self.random.u32(0..100);
-        self.tell(|| format!("fault {kind} for {} ms", long / MS));
-        match (kind, line) {
-            (0..30, Some(place)) => self.lines[place].cut(self.now),
-            (30..40, Some(place)) => self.lines[place].up.held_until = until,
-            (40..50, Some(place)) => self.lines[place].down.held_until = until,
-            (50..65, Some(place)) => {
-                self.lines[place].up.held_until = until;
-                self.lines[place].down.held_until = until;
-            }
-            (65..73, _) => self.gateway.stalled_until = until,
-            (73..80, _) => self.client.hung_until = until * 2 - self.now,
-            (80..86, _) => self.client.frozen_until = until,
-            (86..94, _) => self.app.paused_until = until,
-            (94, _) => self.app_leaves(true),
-            (95, _) => self.app_leaves(false),
-            (96, _) if self.random.u32(0..4) == 0 => self.kick(),
-            _ => return,
-        }
-        self.trouble_until = self.trouble_until.max(until * 2 - self.now);
-    }
-
-    fn heal(&mut self) {
-        self.healed = true;
-        self.tell(|| "healed".to_owned());
-        for line in &mut self.lines {
-            line.up.held_until = line.up.held_until.min(self.now);
-            line.down.held_until = line.down.held_until.min(self.now);
-            line.breaks_after = None;
-        }
-        self.gateway.stalled_until = self.now;
-        self.client.hung_until = self.now;
-        self.client.frozen_until = self.now;
-        self.app.paused_until = self.now;
-    }
-
     /// All must have arrived by now; then the client leaves.
     fn leave(&mut self) {
         self.leaving = true;
@@ -209,6 +180,7 @@ impl World {
                 let what = format!("{kept:?} kept for the client, which has {got} of {said}");
                 self.oracle.object(Invariant::Progress, what);
             }
+            self.oracle.check_all_arrived();
             self.count("all arrived");
         }
         let at = self.at(self.now);
@@ -225,7 +197,8 @@ impl World {
             session.and_then(|session| session.poll_timeout()),
             session.and_then(|session| session.poll_transmit_timeout()),
         ];
-        let client_due = [machine.poll_timeout(), machine.poll_connect_at()];
+        let dial_at = machine.poll_connect_at().filter(|_| self.client.line.is_none());
+        let client_due = [machine.poll_timeout(), dial_at];
         let since = |at: &Instant| at.saturating_duration_since(self.origin).as_micros() as Time + 1;
         let mut next = end;
         for at in gateway_due.iter().flatten() {
@@ -239,7 +212,10 @@ impl World {
             self.app.to_gateway.next_at(),
         ];
         let lines = self.lines.iter().filter_map(Line::next_at);
-        for at in lines.chain(app.into_iter().flatten()) {
+        let client =
+            [self.client.dial_until(), self.client.work_at()].map(|at| at.map(|at| at.max(client_at)));
+        let early = self.plan.leaves_early;
+        for at in lines.chain(app.into_iter().chain(client).flatten()).chain(early) {
             if at > self.now {
                 next = next.min(at);
             }
@@ -250,7 +226,7 @@ impl World {
             }
         }
         let acts = if self.is_busy() { [self.next_message, self.next_fault] } else { [NEVER; 2] };
-        let talk = if self.plan.app_answers { NEVER } else { self.next_talk };
+        let talk = if self.plan.pongs == Pongs::None { self.next_talk } else { NEVER };
         for at in acts.into_iter().chain([talk, self.plan.busy_until, self.plan.leave_at]) {
             if at > self.now {
                 next = next.min(at);
@@ -269,8 +245,12 @@ impl World {
         self.random.u64(least..=most)
     }
 
+    pub(super) fn draw_bytes(&mut self) -> usize {
+        self.plan.draw_bytes(&mut self.random)
+    }
+
     /// Draws a time with this mean.
-    fn draw(&mut self, mean: Time) -> Time {
+    pub(super) fn draw(&mut self, mean: Time) -> Time {
         ((mean as f64) * -(1.0 - self.random.f64()).ln()) as Time + 1
     }
 
