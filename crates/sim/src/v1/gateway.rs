@@ -25,7 +25,7 @@ pub(super) struct Gateway {
     crowds: [Arc<Crowd>; 2],
     /// For the app's full socket.
     pub(super) outbox: VecDeque<Frame>,
-    pub(super) last: Option<(SessionId, LastWord)>,
+    pub(super) last: Option<(SessionId, LastWord, (u64, u64))>,
     /// What the session last had: received from the client, acknowledged by it.
     pub(super) counters: (u64, u64),
     pub(super) reading_app: bool,
@@ -84,9 +84,7 @@ impl World {
             self.tell(|| format!("gateway: session over {ending:?}"));
             self.count("session over");
             self.oracle.session_over();
-            let (received, acked) = self.gateway.counters;
-            self.gateway.last = Some((id, session.into_last_word()));
-            self.gateway.counters = (received, acked);
+            self.gateway.last = Some((id, session.into_last_word(), self.gateway.counters));
             return true;
         }
         self.gateway.session = Some((id, session));
@@ -177,7 +175,7 @@ impl World {
                 if forgets { Err(Refusal::UNKNOWN) } else { session.handle_hello(&hello, at) }
             }
             Some(_) | None => Err(match &self.gateway.last {
-                Some((id, last)) if *id == token.session => last.refusal(&token.secret),
+                Some((id, last, _)) if *id == token.session => last.refusal(&token.secret),
                 Some(_) | None => Refusal::UNKNOWN,
             }),
         };
@@ -205,10 +203,11 @@ impl World {
         if lived && self.is_latest(place) {
             self.oracle.object(Invariant::Token, format!("{:?} while the session lives", refusal.code));
         }
-        let is_last = self.gateway.last.as_ref().is_some_and(|(id, _)| *id == token.session);
-        if is_last && refusal.code == ResumeFailCode::Ended && refusal.counters != Some(self.gateway.counters)
+        if let Some((_, _, counters)) = self.gateway.last.as_ref().filter(|(id, _, _)| *id == token.session)
+            && refusal.code == ResumeFailCode::Ended
+            && refusal.counters != Some(*counters)
         {
-            self.oracle.object(Invariant::LastWord, format!("{refusal:?}, was {:?}", self.gateway.counters));
+            self.oracle.object(Invariant::LastWord, format!("{refusal:?}, was {counters:?}"));
         }
         let mut payload = Vec::new();
         let Refusal { code, counters } = refusal;
@@ -260,7 +259,7 @@ impl World {
         if let Some((id, mut session)) = self.gateway.session.take() {
             self.tell_notes(&mut session);
             self.oracle.session_over();
-            self.gateway.last = Some((id, session.into_last_word()));
+            self.gateway.last = Some((id, session.into_last_word(), self.gateway.counters));
         }
     }
 

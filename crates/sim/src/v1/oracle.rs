@@ -197,7 +197,8 @@ impl Oracle {
             !self.app_has(**number)
                 && !matches!(self.fates.get(number), Some(Fate::Refused(_) | Fate::Expired(_)))
         };
-        if let Some(number) = self.submitted.keys().find(lacks).copied() {
+        if let Some(number) = self.submitted.range(self.base..).map(|(number, _)| number).find(lacks).copied()
+        {
             self.object(Invariant::Progress, format!("the app lacks {number}"));
         }
     }

@@ -82,7 +82,9 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> V1Report {
-        let end = self.plan.leave_at + 15 * SECOND;
+        // Who leaves without being heard is waited for, as long as any session is kept.
+        let patience = if self.plan.leaves_early.is_some() { 40 * SECOND } else { 15 * SECOND };
+        let end = self.plan.leave_at + patience;
         while self.now < end && self.oracle.objection.is_none() {
             self.settle();
             self.check_timers();
@@ -212,10 +214,10 @@ impl World {
             self.app.to_gateway.next_at(),
         ];
         let lines = self.lines.iter().filter_map(Line::next_at);
-        let client =
-            [self.client.dial_until(), self.client.work_at()].map(|at| at.map(|at| at.max(client_at)));
-        let early = self.plan.leaves_early;
-        for at in lines.chain(app.into_iter().chain(client).flatten()).chain(early) {
+        for at in [self.client.dial_until(), self.client.work_at()].into_iter().flatten() {
+            next = next.min(at.max(client_at));
+        }
+        for at in lines.chain(app.into_iter().flatten()).chain(self.plan.leaves_early) {
             if at > self.now {
                 next = next.min(at);
             }
