@@ -296,21 +296,23 @@ impl V1Session {
     }
 
     /// Closes the client's connection with what is left to say: how far its messages have come, and the final counters.
+    /// Whoever has not been greeted yet is greeted first, or it would understand nothing of that.
     pub(super) fn part_at_the_end(&mut self, frame: Option<CloseFrame>) {
         let mut words = Vec::new();
-        while let Some((seq, code)) = self.nacks.poll() {
-            words.push(Envelope::Nack { seq, code, reason: "" });
-        }
-        if let Some(ack) = self.inbound.last_ack() {
-            words.push(Envelope::Ack(ack));
-        }
-        words.push(Envelope::Bye { received: self.inbound.received(), sent: self.out.sent() });
-        let words = words.iter().map(|word| {
+        self.write_welcome(&mut |_, parts| words.push(parts.concat()));
+        let mut say = |word: Envelope<'_>| {
             let mut payload = Vec::new();
             word.write(&mut payload);
-            payload
-        });
-        self.part(Parting::End { words: words.collect(), frame });
+            words.push(payload);
+        };
+        while let Some((seq, code)) = self.nacks.poll() {
+            say(Envelope::Nack { seq, code, reason: "" });
+        }
+        if let Some(ack) = self.inbound.last_ack() {
+            say(Envelope::Ack(ack));
+        }
+        say(Envelope::Bye { received: self.inbound.received(), sent: self.out.sent() });
+        self.part(Parting::End { words, frame });
     }
 
     /// Drops the client's connection out of the session.

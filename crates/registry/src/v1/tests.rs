@@ -251,3 +251,19 @@ fn a_client_that_is_over_its_window_is_out() {
     assert_eq!((refused.code, refused.counters), (ResumeFailCode::Ended, Some((4, 0))));
     assert_eq!(session.into_last_word().refusal(&Secret([1; 16])), refused);
 }
+
+#[test]
+fn who_is_not_greeted_yet_is_greeted_before_the_last_words() {
+    let (mut session, now) = start();
+    session.handle_client_message(true, b"hi", now);
+    session.handle_hangup(Leg::Client, now);
+    assert_eq!(session.poll_parting(), Some(Parting::Drop));
+    // The app is gone before the WELCOME of the new connection could be written.
+    assert_eq!(session.handle_hello(&hello(Some((1, 0)), 2), now), Ok(()));
+    session.handle_app_close(Some(CloseFrame::new(4001, "no")), now);
+    assert!(written(&mut session, now).is_empty());
+    let Some(Parting::End { words, frame: Some(frame) }) = session.poll_parting() else { panic!("an end") };
+    let words: Vec<_> = words.iter().map(|payload| word(&Envelope::parse(payload).unwrap())).collect();
+    assert_eq!(words, ["Welcome true 1 1", "Bye { received: 1, sent: 0 }"]);
+    assert_eq!((frame.code, &*frame.reason), (4411, "4001 no"));
+}

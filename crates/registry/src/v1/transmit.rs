@@ -31,7 +31,7 @@ impl V1Session {
         wrote
     }
 
-    fn write_welcome(&mut self, write: Write<'_>) -> bool {
+    pub(super) fn write_welcome(&mut self, write: Write<'_>) -> bool {
         let Some((secret, resumed)) = self.client.as_mut().and_then(|client| client.welcome.take()) else {
             return false;
         };
