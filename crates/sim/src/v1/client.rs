@@ -131,6 +131,7 @@ impl World {
     }
 
     fn take_frame(&mut self, frame: Frame) {
+        self.tell(|| format!("client: gets {}", frame.summary()));
         let at = self.at(self.now);
         self.watch.gateway_heard_at = self.now;
         let machine = &mut self.client.machine;
@@ -221,6 +222,7 @@ impl World {
             }
             let frame = self.tamper(frame);
             let latency = self.latency();
+            self.tell(|| format!("client: says {}", frame.summary()));
             let stale = self.stale_word(true, &frame);
             for frame in std::iter::once(frame).chain(stale) {
                 self.lines[place].up.push(frame, latency, self.now);
@@ -254,7 +256,9 @@ impl World {
                 Event::Closed { code, .. } => {
                     self.tell(|| format!("client: closed {code:?}"));
                     // 4000 is that of whoever kicked it.
-                    if !self.leaving && code != Some(4000) {
+                    // A dial of its own that it had given up may come late and pass for another tab's.
+                    let is_astray = self.watch.is_astray && code == Some(4409);
+                    if !self.leaving && code != Some(4000) && !is_astray {
                         self.oracle.object(Invariant::Progress, format!("the client is done, {code:?}"));
                     }
                 }

@@ -184,6 +184,12 @@ impl World {
                 self.with_session(|world, session| world.part(session));
                 self.gateway.line = Some(place);
                 self.watch.attach(self.now);
+                // What was lost with a line does not come on another.
+                self.stale = Default::default();
+                if !self.is_latest(place) {
+                    self.watch.is_astray = true;
+                    self.count("taken by a dial that was given up");
+                }
                 self.count("attached");
             }
             Err(refusal) => self.refuse(place, token, refusal, lived),
@@ -200,7 +206,7 @@ impl World {
     fn refuse(&mut self, place: usize, token: Token, refusal: Refusal, lived: bool) {
         self.tell(|| format!("gateway: refuses {refusal:?}"));
         self.count("refused");
-        if lived && self.is_latest(place) {
+        if lived && self.is_latest(place) && !self.watch.is_astray {
             self.oracle.object(Invariant::Token, format!("{:?} while the session lives", refusal.code));
         }
         if let Some((_, _, counters)) = self.gateway.last.as_ref().filter(|(id, _, _)| *id == token.session)
@@ -283,6 +289,7 @@ impl World {
 
     pub(super) fn tell_notes(&mut self, session: &mut V1Session) {
         while let Some(note) = session.poll_note() {
+            self.tell(|| format!("gateway: {note:?}"));
             match note {
                 V1Note::Session(Note::Delivery(DeliveryNote::Settled(id, outcome))) => {
                     self.oracle.end(id, outcome);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pulsegate_core::v1::Token;
+use pulsegate_core::v1::{Envelope, Token};
 
 use crate::{MS, NEVER, Time};
 
@@ -21,6 +21,27 @@ pub(super) enum Frame {
     Close(Option<u16>, String),
     /// FIN or RST.
     Gone,
+}
+
+impl Frame {
+    /// For the story.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Frame::Text(payload) => format!("text, {} bytes", payload.len()),
+            Frame::Word(word) => match Envelope::parse(word) {
+                Ok(Envelope::Binary(payload)) => format!("binary, {} bytes", payload.len()),
+                Ok(Envelope::Welcome(it)) => format!("Welcome, {} received, {} next", it.received, it.next),
+                Ok(envelope) => format!("{envelope:?}"),
+                Err(error) => error.as_str().to_owned(),
+            },
+            Frame::Close(code, reason) => format!("Close {code:?} {reason}"),
+            Frame::Hello(_) => "a request".to_owned(),
+            Frame::Open => "101".to_owned(),
+            Frame::Ping(_) => "ping".to_owned(),
+            Frame::Pong(_) => "pong".to_owned(),
+            Frame::Gone => "FIN or RST".to_owned(),
+        }
+    }
 }
 
 /// One direction.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pulsegate_core::Cause;
+use pulsegate_core::{Cause, Leg};
+use pulsegate_heartbeat::PongHabit;
 use pulsegate_registry::{Counters, Detached, V1Session};
 
 use super::driver::SOCKET_FRAMES;
@@ -32,6 +33,10 @@ pub(super) struct Watch {
     /// Pings behind it.
     behind: Vec<[u8; 8]>,
     late: u32,
+    /// When the client's socket was last full.
+    full_at: Option<Time>,
+    /// A dial that the client had given up has taken the session.
+    pub(super) is_astray: bool,
 }
 
 impl Watch {
@@ -125,17 +130,24 @@ impl World {
 
     /// Who is silent is given up in time.
     pub(super) fn check_silence(&mut self, session: &V1Session) {
+        if self.gateway.line.is_some_and(|place| self.lines[place].down.len() >= SOCKET_FRAMES) {
+            self.watch.full_at = Some(self.now);
+        }
         if !session.is_attached() || session.is_closing() {
             return;
         }
         let limits = &self.plan.limits;
         // After a stall of our own the peer gets its time anew.
         let since = |heard_at: Time| self.now - self.now.min(heard_at.max(self.gateway.stalled_until));
-        let is_full = self.gateway.line.is_some_and(|place| self.lines[place].down.len() >= SOCKET_FRAMES);
-        let stalled = if is_full { micros(limits.session.client.write_stall_after) } else { 0 };
+        // A full socket has no place for a probe; its limit is another, and its time comes first.
+        let was_full = self.watch.full_at.is_some_and(|at| at >= self.watch.heard_at);
+        let stalled = if was_full { micros(limits.session.client.write_stall_after) } else { 0 };
         let silent = since(self.watch.heard_at);
         let page_silent = since(self.watch.page_heard_at);
-        let bound = micros(limits.session.client.bound()) + stalled + SLACK;
+        // A client that sent something behind a probe that it left unanswered is taken for one that never pongs.
+        let never = session.detector(Leg::Client).is_some_and(|it| it.pong_habit() == PongHabit::Never);
+        let leg = &limits.session.client;
+        let bound = micros(if never { leg.idle_timeout } else { leg.bound() }) + stalled + SLACK;
         let page_bound = micros(limits.heartbeat + limits.page_frozen_after) + stalled + SLACK;
         if silent > bound {
             let what = format!("the client is silent for {} ms, and attached", silent / MS);

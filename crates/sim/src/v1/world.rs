@@ -82,14 +82,18 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> V1Report {
-        // Who leaves without being heard is waited for, as long as any session is kept.
-        let patience = if self.plan.leaves_early.is_some() { 40 * SECOND } else { 15 * SECOND };
-        let end = self.plan.leave_at + patience;
-        while self.now < end && self.oracle.objection.is_none() {
+        let plan = format!("{:?}", self.plan);
+        self.tell(|| plan);
+        let end = self.plan.leave_at + 15 * SECOND;
+        // The session of who left without being heard is waited for, as long as it is kept.
+        let last = end + 70 * SECOND;
+        while self.oracle.objection.is_none()
+            && (self.now < end || (self.has_session() && self.client.machine.is_done() && self.now < last))
+        {
             self.settle();
             self.check_timers();
             self.act();
-            self.advance(end);
+            self.advance(last);
         }
         if self.oracle.objection.is_none() {
             self.oracle.close();
