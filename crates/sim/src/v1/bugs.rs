@@ -28,6 +28,26 @@ pub enum V1Bug {
     DoubledEnd,
     /// An ACK says one more than the client has.
     AckBeyond,
+    /// What the client has is replayed from its last message, and not from the one behind.
+    ReplayFromReceived,
+    /// A message that was told as expired and not sent goes out all the same.
+    SentExpired,
+    /// Each barrier is written twice.
+    DoubledBarrier,
+    /// What is written to the client counts as heard from it.
+    OutboundIsLife,
+    /// Pongs of the client are not heard.
+    DeafGateway,
+    /// A pong counts as a word of the page.
+    PongIsPage,
+    /// Deadlines are not looked at.
+    NoTimeouts,
+    /// The window is twice as large as was said.
+    WideWindow,
+    /// The last word tells one message too many.
+    WrongLastWord,
+    /// Messages without bytes are dropped.
+    LostEmpty,
 }
 
 impl V1Bug {
@@ -42,13 +62,22 @@ impl V1Bug {
         match self {
             V1Bug::LostMessage | V1Bug::DoubledMessage => &[Order],
             V1Bug::ChangedByte => &[Bytes, Order],
-            V1Bug::EarlyAck => &[TrueEnd, Order],
+            V1Bug::EarlyAck => &[TrueEnd, Order, Counts, Progress],
             V1Bug::OldConnection => &[Order, Counts, Bytes, Progress, Protocol, TrueEnd, Token],
             V1Bug::ForgottenToken => &[Token],
             V1Bug::LostNack => &[TrueEnd],
-            V1Bug::LostAck => &[Progress],
+            // A client whose answers to PROBE are lost is a page that hangs.
+            V1Bug::LostAck => &[Progress, Liveness],
             V1Bug::DoubledEnd => &[OneEnd],
             V1Bug::AckBeyond => &[Protocol, Counts, TrueEnd],
+            V1Bug::ReplayFromReceived => &[Protocol, Token],
+            V1Bug::SentExpired => &[TrueEnd, Order],
+            V1Bug::DoubledBarrier => &[Barrier],
+            V1Bug::OutboundIsLife | V1Bug::DeafGateway | V1Bug::PongIsPage => &[Liveness],
+            V1Bug::NoTimeouts => &[Progress, Liveness],
+            V1Bug::WideWindow => &[Counts],
+            V1Bug::WrongLastWord => &[LastWord],
+            V1Bug::LostEmpty => &[Order, Counts],
         }
     }
 }

@@ -5,6 +5,7 @@ use pulsegate_registry::{Order, Parting, V1Session};
 
 use super::bugs::V1Bug;
 use super::line::Frame;
+use super::oracle::write;
 use super::world::World;
 use crate::MS;
 
@@ -89,6 +90,9 @@ impl World {
             }
             progress = true;
             session.handle_written(Leg::Client, 10, at);
+            if self.bug == Some(V1Bug::OutboundIsLife) {
+                session.handle_bytes(Leg::Client, at);
+            }
             if let Some(place) = line {
                 for frame in frames {
                     self.push_with_bugs(place, frame);
@@ -103,7 +107,16 @@ impl World {
         let stale = self.stale_word(false, &frame);
         self.gateway.passed += u32::from(is_data);
         let is_50th = is_data && self.gateway.passed.is_multiple_of(50);
+        let is_skip_of_one = matches!(&frame, Frame::Word(word) if word.starts_with(&[4, 1]));
         match self.bug {
+            Some(V1Bug::SentExpired) if is_skip_of_one => {
+                if let Some(number) = self.gateway.expired.take() {
+                    let (text, mut payload) = write(b'o', number, 0);
+                    payload.splice(0..0, [0; 1].into_iter().filter(|_| !text));
+                    return self
+                        .push_down(place, if text { Frame::Text(payload) } else { Frame::Word(payload) });
+                }
+            }
             Some(V1Bug::LostMessage) if is_50th => return,
             Some(V1Bug::DoubledMessage) if is_50th => self.push_down(place, frame.clone()),
             Some(V1Bug::LostNack) if matches!(&frame, Frame::Word(word) if word[0] == 6) => return,
@@ -185,6 +198,10 @@ impl World {
             if let Some(barrier) = session.poll_barrier(at, 0, 10) {
                 self.app.to_app.push(Frame::Ping(barrier.to_payload()), MS / 10, self.now);
                 self.note_app_ping(barrier.to_payload(), true);
+                if self.bug == Some(V1Bug::DoubledBarrier) {
+                    self.app.to_app.push(Frame::Ping(barrier.to_payload()), MS / 10, self.now);
+                    self.note_app_ping(barrier.to_payload(), true);
+                }
                 session.handle_written(Leg::App, 10, at);
                 session.handle_app_taken(at);
                 self.count("barrier");

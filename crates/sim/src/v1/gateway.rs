@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pulsegate_core::v1::{Envelope, ResumeFail, ResumeFailCode, Secret, Token};
-use pulsegate_core::{CloseFrame, EndReason, IdSource, Leg, SessionId};
+use pulsegate_core::{CloseFrame, EndReason, IdSource, Leg, Outcome, Sent, SessionId};
 use pulsegate_heartbeat::{Crowd, KernelView};
 use pulsegate_registry::{DeliveryNote, Hello, LastWord, Message, Note, Refusal, V1Note, V1Session};
 
@@ -29,6 +29,10 @@ pub(super) struct Gateway {
     /// What the session last had: received from the client, acknowledged by it.
     pub(super) counters: (u64, u64),
     pub(super) reading_app: bool,
+    /// The secret that was given out last, for bugs.
+    newest: Secret,
+    /// A message that must not leave any more, for bugs.
+    pub(super) expired: Option<u32>,
     /// Counts messages, for bugs.
     pub(super) passed: u32,
 }
@@ -45,6 +49,8 @@ impl Gateway {
             last: None,
             counters: (0, 0),
             reading_app: true,
+            newest: Secret([0; 16]),
+            expired: None,
             passed: 0,
         }
     }
@@ -67,7 +73,8 @@ impl World {
         progress |= self.flush_app(&mut session);
         progress |= self.read_app(&mut session);
         let at = self.at(self.now);
-        if session.poll_timeout().is_some_and(|due| due <= at) {
+        let looks = self.bug != Some(V1Bug::NoTimeouts);
+        if looks && session.poll_timeout().is_some_and(|due| due <= at) {
             // Only the app's kernel is asked; toward the client there may be a proxy in between.
             let app = session.wants_kernel_view(Leg::App, at).map(|_| KernelView::all_taken());
             session.handle_timeout(at, [None, app]);
@@ -123,6 +130,11 @@ impl World {
 
     fn take_frame_of_client(&mut self, session: &mut V1Session, frame: Frame, is_old: bool) {
         let at = self.at(self.now);
+        match (self.bug, &frame) {
+            (Some(V1Bug::DeafGateway), Frame::Pong(_)) => return,
+            (Some(V1Bug::PongIsPage), Frame::Pong(_)) => session.handle_client_part(at),
+            (Some(_) | None, _) => {}
+        }
         if !matches!(frame, Frame::Gone) {
             session.handle_bytes(Leg::Client, at);
         }
@@ -155,6 +167,9 @@ impl World {
         if is_50th && self.bug == Some(V1Bug::ChangedByte) {
             payload.last_mut().into_iter().for_each(|last| *last ^= 1);
         }
+        if payload.is_empty() && self.bug == Some(V1Bug::LostEmpty) {
+            return;
+        }
         let frame = if message.text { Frame::Text(payload) } else { Frame::Word(payload) };
         self.gateway.outbox.push_back(frame);
     }
@@ -162,6 +177,10 @@ impl World {
     fn take_hello(&mut self, place: usize, resume: Option<(Token, u64)>) {
         self.push_down(place, Frame::Open);
         let Some((token, received)) = resume else { return self.begin(place) };
+        let received = match self.bug {
+            Some(V1Bug::ReplayFromReceived) => received.saturating_sub(1),
+            Some(_) | None => received,
+        };
         let hello = self.hello(Some((token.secret, received)));
         let at = self.at(self.now);
         let lived = self
@@ -171,7 +190,7 @@ impl World {
             .is_some_and(|(id, session)| *id == token.session && !session.is_closing());
         let result = match &mut self.gateway.session {
             Some((id, session)) if *id == token.session => {
-                let forgets = self.bug == Some(V1Bug::ForgottenToken) && self.random.u32(0..4) == 0;
+                let forgets = self.bug == Some(V1Bug::ForgottenToken) && token.secret != self.gateway.newest;
                 if forgets { Err(Refusal::UNKNOWN) } else { session.handle_hello(&hello, at) }
             }
             Some(_) | None => Err(match &self.gateway.last {
@@ -183,6 +202,7 @@ impl World {
             Ok(()) => {
                 self.with_session(|world, session| world.part(session));
                 self.gateway.line = Some(place);
+                self.gateway.newest = hello.next;
                 self.watch.attach(self.now);
                 // What was lost with a line does not come on another.
                 self.stale = Default::default();
@@ -203,7 +223,10 @@ impl World {
         }
     }
 
-    fn refuse(&mut self, place: usize, token: Token, refusal: Refusal, lived: bool) {
+    fn refuse(&mut self, place: usize, token: Token, mut refusal: Refusal, lived: bool) {
+        if let (Some(V1Bug::WrongLastWord), Some((received, _))) = (self.bug, &mut refusal.counters) {
+            *received += 1;
+        }
         self.tell(|| format!("gateway: refuses {refusal:?}"));
         self.count("refused");
         if lived && self.is_latest(place) && !self.watch.is_astray {
@@ -250,8 +273,13 @@ impl World {
         let hello = self.hello(None);
         let at = self.at(self.now);
         let id = self.gateway.ids.next();
-        let session = V1Session::new(Arc::clone(&self.plan.limits), &self.gateway.crowds, id, &hello, at);
+        let mut limits = Arc::clone(&self.plan.limits);
+        if self.bug == Some(V1Bug::WideWindow) {
+            Arc::make_mut(&mut limits).window.messages *= 2;
+        }
+        let session = V1Session::new(limits, &self.gateway.crowds, id, &hello, at);
         self.gateway.session = Some((id, Box::new(session)));
+        self.gateway.newest = hello.next;
         self.gateway.line = Some(place);
         self.gateway.outbox.clear();
         self.gateway.reading_app = true;
@@ -293,6 +321,9 @@ impl World {
             match note {
                 V1Note::Session(Note::Delivery(DeliveryNote::Settled(id, outcome))) => {
                     self.oracle.end(id, outcome);
+                    if let Outcome::Expired { sent: Sent::No, .. } = outcome {
+                        self.gateway.expired = self.oracle.orders.get(&id).copied();
+                    }
                     if self.bug == Some(V1Bug::DoubledEnd) {
                         self.oracle.end(id, outcome);
                     }
