@@ -115,6 +115,8 @@ impl<T: Copy> Machine<T> {
             Envelope::Ack(ack) => self.handle_ack(ack),
             Envelope::ProbeAck(ack) => {
                 self.probing.handle_answer();
+                // The gateway has read something on this connection: an older one can't take its place any more.
+                self.is_astray = false;
                 self.handle_ack(ack)
             }
             Envelope::Nack { seq, code, .. } => {

@@ -72,6 +72,9 @@ impl<T: Copy> Machine<T> {
                 self.restart();
                 self.detach(now);
             }
+            After::Done if told == Some(Code::Replaced.number()) && std::mem::take(&mut self.is_astray) => {
+                self.detach(now);
+            }
             After::Done => self.finish(Event::Closed { code: told, reason: reason.to_owned() }),
         }
     }
@@ -79,7 +82,10 @@ impl<T: Copy> Machine<T> {
     /// Takes note that the connection is gone without a Close, or that dialing failed.
     pub fn handle_lost(&mut self, now: Instant) {
         match self.phase {
-            Phase::Down { .. } => self.phase = Phase::Down { dial_at: now + self.backoff.wait() },
+            Phase::Down { .. } => {
+                self.is_astray |= self.token.is_some();
+                self.phase = Phase::Down { dial_at: now + self.backoff.wait() };
+            }
             Phase::Greeting { .. } | Phase::Live | Phase::Leaving { over: false, .. } => self.detach(now),
             Phase::Closing { .. } | Phase::Leaving { over: true, .. } => self.finish(unagreed()),
             Phase::Done => {}

@@ -39,6 +39,9 @@ pub struct Machine<T> {
     generation: u64,
     /// Shows that there is a session to come back to.
     token: Option<Token>,
+    /// A dial to come back has failed, and may yet arrive: until the gateway answers, 4409 may be meant for another tab or
+    /// come from that.
+    is_astray: bool,
     /// The entry that the server chose.
     agreed: Option<String>,
     send: SendWindow<T>,
@@ -100,6 +103,7 @@ impl<T: Copy> Machine<T> {
             phase: Phase::Down { dial_at: now },
             generation: 0,
             token: None,
+            is_astray: false,
             agreed: None,
             send: SendWindow::new(config.window),
             receive: ReceiveWindow::new(ACK_RULES),

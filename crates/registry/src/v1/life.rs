@@ -71,7 +71,7 @@ impl V1Session {
     /// # Errors
     /// It is not the client's session, or there is nothing to come back to.
     pub fn handle_hello(&mut self, hello: &Hello, now: Instant) -> Result<(), Refusal> {
-        let Some((secret, received)) = hello.resume.filter(|(secret, _)| self.tokens.accept(secret)) else {
+        let Some((_, received)) = hello.resume.filter(|(secret, _)| self.tokens.accept(secret)) else {
             return Err(Refusal::UNKNOWN);
         };
         let refused = |code, counters| Err(Refusal { code, counters });
@@ -91,7 +91,7 @@ impl V1Session {
             self.end(ended, Some(told), now);
             return refused(ResumeFailCode::Position, counters);
         }
-        self.tokens.rotate(&secret, &hello.next);
+        self.tokens.rotate(&hello.next);
         // First the old one is out: nothing of it counts from here on.
         let frame = CloseFrame::new(Code::Replaced.number(), "replaced by a newer connection");
         self.part(Parting::Close(Some(frame)));

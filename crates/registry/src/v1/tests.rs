@@ -267,3 +267,19 @@ fn who_is_not_greeted_yet_is_greeted_before_the_last_words() {
     assert_eq!(words, ["Welcome true 1 1", "Bye { received: 1, sent: 0 }"]);
     assert_eq!((frame.code, &*frame.reason), (4411, "4001 no"));
 }
+
+#[test]
+fn a_dial_that_was_given_up_and_comes_late_takes_no_token_away() {
+    let (mut session, now) = start();
+    session.handle_hangup(Leg::Client, now);
+    assert_eq!(session.handle_hello(&hello(Some((1, 0)), 2), now), Ok(()));
+    written(&mut session, now);
+    // An earlier dial of the same client, which has the second by now, and not the third.
+    assert_eq!(session.handle_hello(&hello(Some((1, 0)), 3), now), Ok(()));
+    session.handle_hangup(Leg::Client, now);
+    assert_eq!(session.handle_hello(&hello(Some((2, 0)), 4), now), Ok(()));
+    say(&mut session, Envelope::Probe, now);
+    for used in [1, 2, 3] {
+        assert_eq!(session.handle_hello(&hello(Some((used, 0)), 5), now), Err(Refusal::UNKNOWN), "{used}");
+    }
+}

@@ -2,42 +2,48 @@
 
 use pulsegate_core::v1::Secret;
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 type Hash = [u8; 32];
 
+/// So many secrets may wait for a first frame; a client's dials that it gave up are few.
+const WAITING_MAX: usize = 8;
+
 /// The secrets that are good, as hashes: what is kept here opens nothing.
 ///
-/// A new one is given with every connection. The one that was shown stays good until a frame arrives on that
-/// connection: only then has the new one certainly arrived.
+/// A new one is given with every connection. Those before it stay good until a frame arrives on that connection: only then
+/// has the new one certainly arrived. That is the one that was shown, and those that were given out for it before: a
+/// connection that the client had given up may come behind the one on which it got its newest.
 #[derive(Debug)]
 pub(super) struct Tokens {
     current: Hash,
-    previous: Option<Hash>,
+    earlier: Vec<Hash>,
 }
 
 impl Tokens {
     pub(super) fn new(first: &Secret) -> Tokens {
-        Tokens { current: hash(first), previous: None }
+        Tokens { current: hash(first), earlier: Vec::new() }
     }
 
     /// Returns whether `shown` opens the session; the time it takes says nothing.
     pub(super) fn accept(&self, shown: &Secret) -> bool {
         let shown = hash(shown);
-        let previous = self.previous.unwrap_or(self.current);
-        let good: Choice = self.current.ct_eq(&shown) | previous.ct_eq(&shown);
+        let good = self.earlier.iter().fold(self.current.ct_eq(&shown), |good, one| good | one.ct_eq(&shown));
         good.into()
     }
 
-    /// Gives `next` out to who has shown `shown`.
-    pub(super) fn rotate(&mut self, shown: &Secret, next: &Secret) {
-        self.previous = Some(hash(shown));
-        self.current = hash(next);
+    /// Gives `next` out to who has shown one that is good.
+    pub(super) fn rotate(&mut self, next: &Secret) {
+        if self.earlier.len() == WAITING_MAX {
+            // The first is what the client had when all this began, the second what it most likely has now.
+            self.earlier.remove(2);
+        }
+        self.earlier.push(std::mem::replace(&mut self.current, hash(next)));
     }
 
     /// The new one has arrived.
     pub(super) fn settle(&mut self) {
-        self.previous = None;
+        self.earlier = Vec::new();
     }
 }
 
@@ -54,12 +60,24 @@ mod tests {
         let [first, second, third, stranger] = [1, 2, 3, 4].map(|n| Secret([n; 16]));
         let mut tokens = Tokens::new(&first);
         assert!(tokens.accept(&first) && !tokens.accept(&second));
-        tokens.rotate(&first, &second);
+        tokens.rotate(&second);
         assert!(tokens.accept(&first) && tokens.accept(&second) && !tokens.accept(&stranger));
-        // The WELCOME was lost: the client shows the first again, and what it never got is good for nothing.
-        tokens.rotate(&first, &third);
-        assert!(tokens.accept(&first) && !tokens.accept(&second) && tokens.accept(&third));
+        // The client shows the first again: the WELCOME was lost, or this is a dial that it had given up, and it has the
+        // second all the same.
+        tokens.rotate(&third);
+        assert!(tokens.accept(&first) && tokens.accept(&second) && tokens.accept(&third));
         tokens.settle();
-        assert!(!tokens.accept(&first) && tokens.accept(&third));
+        assert!(!tokens.accept(&first) && !tokens.accept(&second) && tokens.accept(&third));
+    }
+
+    #[test]
+    fn few_are_kept_and_those_that_matter() {
+        let secrets: Vec<Secret> = (0..20).map(|n| Secret([n; 16])).collect();
+        let mut tokens = Tokens::new(&secrets[0]);
+        for next in &secrets[1..] {
+            tokens.rotate(next);
+        }
+        let good: Vec<usize> = (0..20).filter(|&n| tokens.accept(&secrets[n])).collect();
+        assert_eq!(good, [0, 1, 13, 14, 15, 16, 17, 18, 19]);
     }
 }

@@ -287,6 +287,30 @@ fn a_close_says_what_follows() {
 }
 
 #[test]
+fn a_dial_that_was_given_up_may_arrive_late_and_is_no_other_tab() {
+    let now = origin();
+    let back = |lost: bool, answered: bool| {
+        let mut client = live(now);
+        client.handle_lost(now);
+        if lost {
+            client.handle_lost(now);
+        }
+        client.handle_open(Some("pulsegate.v1"), now);
+        client.handle_binary(&welcome(true, 0, 1, "two"), now);
+        if answered {
+            let mut answer = Vec::new();
+            Envelope::ProbeAck(Ack { handled: 0, window: None }).write(&mut answer);
+            client.handle_binary(&answer, now);
+        }
+        client.handle_close(Some(4409), "", now);
+        (client.is_done(), client.token().map(ToOwned::to_owned))
+    };
+    assert_eq!(back(true, false), (false, Some("two".to_owned())), "it comes back with its newest");
+    assert_eq!(back(true, true), (true, None), "the gateway has read from it: no earlier one is good");
+    assert_eq!(back(false, false), (true, None), "nothing of it is under way");
+}
+
+#[test]
 fn closing_says_all_that_is_left_to_say() {
     let now = origin();
     let mut client = live(now);
