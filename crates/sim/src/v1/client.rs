@@ -256,9 +256,7 @@ impl World {
                 Event::Closed { code, .. } => {
                     self.tell(|| format!("client: closed {code:?}"));
                     // 4000 is that of whoever kicked it.
-                    // A dial of its own that it had given up may come late and pass for another tab's.
-                    let is_astray = self.watch.is_astray && code == Some(4409);
-                    if !self.leaving && code != Some(4000) && !is_astray {
+                    if !self.leaving && code != Some(4000) {
                         self.oracle.object(Invariant::Progress, format!("the client is done, {code:?}"));
                     }
                 }

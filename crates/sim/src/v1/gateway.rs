@@ -207,7 +207,6 @@ impl World {
                 // What was lost with a line does not come on another.
                 self.stale = Default::default();
                 if !self.is_latest(place) {
-                    self.watch.is_astray = true;
                     self.count("taken by a dial that was given up");
                 }
                 self.count("attached");
@@ -229,7 +228,7 @@ impl World {
         }
         self.tell(|| format!("gateway: refuses {refusal:?}"));
         self.count("refused");
-        if lived && self.is_latest(place) && !self.watch.is_astray {
+        if lived && self.is_latest(place) {
             self.oracle.object(Invariant::Token, format!("{:?} while the session lives", refusal.code));
         }
         if let Some((_, _, counters)) = self.gateway.last.as_ref().filter(|(id, _, _)| *id == token.session)

@@ -35,8 +35,6 @@ pub(super) struct Watch {
     late: u32,
     /// When the client's socket was last full.
     full_at: Option<Time>,
-    /// A dial that the client had given up has taken the session.
-    pub(super) is_astray: bool,
 }
 
 impl Watch {
