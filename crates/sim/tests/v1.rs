@@ -14,7 +14,7 @@ const SEEDS: u64 = 100_000;
 const SEEDS_VARIABLE: &str = "PULSEGATE_SIM_V1_SEEDS";
 
 /// Each bug, and the seed below which it has to show: several times where it does.
-const CAUGHT_BELOW: [(V1Bug, u64); 20] = [
+const CAUGHT_BELOW: [(V1Bug, u64); 24] = [
     (V1Bug::LostMessage, 20),
     (V1Bug::DoubledMessage, 20),
     (V1Bug::ChangedByte, 40),
@@ -35,6 +35,10 @@ const CAUGHT_BELOW: [(V1Bug, u64); 20] = [
     (V1Bug::WideWindow, 60),
     (V1Bug::WrongLastWord, 80),
     (V1Bug::LostEmpty, 20),
+    (V1Bug::FallingAck, 60),
+    (V1Bug::LostCount, 40),
+    (V1Bug::DeafClient, 60),
+    (V1Bug::PatientClient, 60),
 ];
 
 /// Returns the seeds to run, and whether they were chosen.

@@ -48,6 +48,14 @@ pub enum V1Bug {
     WrongLastWord,
     /// Messages without bytes are dropped.
     LostEmpty,
+    /// Each fifth ACK of the gateway says one less than the one before could.
+    FallingAck,
+    /// Each 20th time that messages to the app are told as confirmed, it is not told.
+    LostCount,
+    /// The client hears neither pings nor PROBEs.
+    DeafClient,
+    /// The client does not look at its deadlines.
+    PatientClient,
 }
 
 impl V1Bug {
@@ -78,6 +86,9 @@ impl V1Bug {
             V1Bug::WideWindow => &[Counts],
             V1Bug::WrongLastWord => &[LastWord],
             V1Bug::LostEmpty => &[Order, Counts],
+            V1Bug::FallingAck => &[Counts],
+            V1Bug::LostCount => &[OneEnd],
+            V1Bug::DeafClient | V1Bug::PatientClient => &[Liveness, Progress],
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use pulsegate_client::{Event, Machine, Transmit};
 use pulsegate_core::v1::{Offer, OfferedResume, Outgoing};
 
+use super::bugs::V1Bug;
 use super::line::{Frame, Line};
 use super::oracle::{Invariant, is_empty, write};
 use super::world::World;
@@ -69,7 +70,8 @@ impl World {
             progress = true;
             self.take_frame(frame);
         }
-        if self.client.machine.poll_timeout().is_some_and(|due| due <= at) {
+        let looks = self.bug != Some(V1Bug::PatientClient);
+        if looks && self.client.machine.poll_timeout().is_some_and(|due| due <= at) {
             let was_live = self.client.machine.is_live();
             self.client.machine.handle_timeout(at);
             if was_live && !self.client.machine.is_attached() {
@@ -145,6 +147,8 @@ impl World {
                 Ok(text) => machine.handle_text(text, at),
                 Err(_) => self.oracle.object(Invariant::Bytes, "text that is not UTF-8"),
             },
+            Frame::Ping(_) if self.bug == Some(V1Bug::DeafClient) => {}
+            Frame::Word(word) if self.bug == Some(V1Bug::DeafClient) && word[0] == 2 => {}
             Frame::Word(payload) => machine.handle_binary(&payload, at),
             Frame::Ping(_) | Frame::Pong(_) => machine.handle_sign_of_life(at),
             Frame::Close(code, reason) => {

@@ -70,6 +70,7 @@ impl World {
         if !matches!(word.first(), Some(1..=3 | 6)) {
             return None;
         }
+        self.check_ack(up, word);
         let old = &mut self.stale[usize::from(up)];
         if old.len() == STALE_MAX {
             old.pop_front();

@@ -31,6 +31,8 @@ pub(super) struct Gateway {
     pub(super) reading_app: bool,
     /// The secret that was given out last, for bugs.
     newest: Secret,
+    /// How often messages to the app were told of, for bugs.
+    told: u32,
     /// A message that must not leave any more, for bugs.
     pub(super) expired: Option<u32>,
     /// Counts messages, for bugs.
@@ -50,6 +52,7 @@ impl Gateway {
             counters: (0, 0),
             reading_app: true,
             newest: Secret([0; 16]),
+            told: 0,
             expired: None,
             passed: 0,
         }
@@ -337,6 +340,10 @@ impl World {
                     DeliveryNote::Confirmed(_, messages) | DeliveryNote::Lost(messages),
                 )) => self.oracle.session().told[0] += messages,
                 V1Note::ToApp(DeliveryNote::Confirmed(_, messages) | DeliveryNote::Lost(messages)) => {
+                    self.gateway.told += 1;
+                    if self.bug == Some(V1Bug::LostCount) && self.gateway.told.is_multiple_of(20) {
+                        continue;
+                    }
                     self.oracle.session().told[1] += messages;
                 }
                 V1Note::Session(_) | V1Note::ToApp(_) | V1Note::Resumed { .. } | V1Note::Duplicate => {}

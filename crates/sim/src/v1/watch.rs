@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pulsegate_core::v1::{Ack, Envelope};
 use pulsegate_core::{Cause, Leg};
 use pulsegate_heartbeat::PongHabit;
 use pulsegate_registry::{Counters, Detached, V1Session};
@@ -33,6 +34,8 @@ pub(super) struct Watch {
     /// Pings behind it.
     behind: Vec<[u8; 8]>,
     late: u32,
+    /// The largest ACK of either side, down and up.
+    acked: [u64; 2],
     /// When the client's socket was last full.
     full_at: Option<Time>,
 }
@@ -75,6 +78,19 @@ impl World {
             || self.watch.behind.contains(&payload)
         {
             self.watch.barrier = None;
+        }
+    }
+
+    /// What one side says to have handled never becomes less, over all connections of a session.
+    pub(super) fn check_ack(&mut self, up: bool, word: &[u8]) {
+        let Ok(Envelope::Ack(Ack { handled, .. }) | Envelope::ProbeAck(Ack { handled, .. })) =
+            Envelope::parse(word)
+        else {
+            return;
+        };
+        let before = std::mem::replace(&mut self.watch.acked[usize::from(up)], handled);
+        if handled < before {
+            self.oracle.object(Invariant::Counts, format!("an ACK says {handled} after {before}"));
         }
     }
 
