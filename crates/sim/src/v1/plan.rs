@@ -53,18 +53,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn draw(random: &mut fastrand::Rng) -> Plan {
-        let leg = Limits {
-            ping_interval: Duration::from_secs(1),
-            verdict_after: Duration::from_secs(2),
-            frozen_after: Duration::from_secs(3),
-            idle_timeout: Duration::from_secs(20),
-            write_stall_after: Duration::from_secs(3),
-        };
-        let app = Limits {
-            frozen_after: Duration::from_secs(30),
-            write_stall_after: Duration::from_secs(30),
-            ..leg
-        };
+        let session = session_limits();
+        let leg = *session.client;
         let pongs = match random.u32(0..8) {
             0 => Pongs::None,
             1 => Pongs::Newest,
@@ -78,17 +68,6 @@ impl Plan {
         let window = match tiny {
             true => draw_tiny(random),
             false => Window { messages: 1024, bytes: 256 * 1024 },
-        };
-        let session = SessionLimits {
-            client: leg.into(),
-            app: app.into(),
-            close_timeout: Duration::from_secs(2),
-            delivery: DeliveryRules {
-                confirm: Confirm::Received,
-                interval: Duration::from_secs(1),
-                answer_within: leg.verdict_after,
-            },
-            codes: CloseCodes { dead_client: 4408, dead_app: 1012, frozen_app: 1013 },
         };
         let short = random.u32(0..4) == 0;
         let limits = V1Limits {
@@ -154,5 +133,29 @@ fn draw_tiny(random: &mut fastrand::Rng) -> Window {
         0 => Window { messages, bytes: 256 * 1024 },
         1 => Window { messages: 1024, bytes },
         _ => Window { messages, bytes },
+    }
+}
+
+/// Returns the bounds that are the same in all worlds.
+fn session_limits() -> SessionLimits {
+    let leg = Limits {
+        ping_interval: Duration::from_secs(1),
+        verdict_after: Duration::from_secs(2),
+        frozen_after: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(20),
+        write_stall_after: Duration::from_secs(3),
+    };
+    let app =
+        Limits { frozen_after: Duration::from_secs(30), write_stall_after: Duration::from_secs(30), ..leg };
+    SessionLimits {
+        client: leg.into(),
+        app: app.into(),
+        close_timeout: Duration::from_secs(2),
+        delivery: DeliveryRules {
+            confirm: Confirm::Received,
+            interval: Duration::from_secs(1),
+            answer_within: leg.verdict_after,
+        },
+        codes: CloseCodes { dead_client: 4408, dead_app: 1012, frozen_app: 1013 },
     }
 }

@@ -109,7 +109,10 @@ impl World {
             && app.acked <= app.accepted
             && app.sent <= app.accepted;
         if !ordered || !grows(client_before, client) || !grows(app_before, app) {
-            self.oracle.object(Invariant::Counts, format!("{progress:?} after {client_before:?}"));
+            self.oracle.object(
+                Invariant::Counts,
+                format!("{client:?}, {app:?} after {client_before:?}, {app_before:?}"),
+            );
         }
         let window = self.plan.limits.window;
         let kept = usize::try_from(client.accepted - client.acked).unwrap_or(usize::MAX);
@@ -117,13 +120,16 @@ impl World {
         let bytes_max =
             window.bytes.max(self.plan.message_max()) + self.plan.message_max() + self.oracle.order_bytes();
         if kept > window.messages.max(1) || progress.kept_bytes > bytes_max {
-            self.oracle.object(Invariant::Counts, format!("{progress:?} in {window:?}"));
+            self.oracle.object(
+                Invariant::Counts,
+                format!("{kept} messages, {} bytes kept in {window:?}", progress.kept_bytes),
+            );
         }
         let (client_has, app_has) = self.oracle.handled_now();
         // A SKIP is acknowledged as well; so is what was refused or not passed on.
         let passed_on = app.acked.saturating_sub(app.accepted - app.sent);
         if client.acked > client_has || passed_on > app_has {
-            let what = format!("{progress:?}, but handled are {client_has} and {app_has}");
+            let what = format!("{client:?}, {app:?}, but handled are {client_has} and {app_has}");
             self.oracle.object(Invariant::Counts, what);
         }
     }
