@@ -283,3 +283,16 @@ fn a_dial_that_was_given_up_and_comes_late_takes_no_token_away() {
         assert_eq!(session.handle_hello(&hello(Some((used, 0)), 5), now), Err(Refusal::UNKNOWN), "{used}");
     }
 }
+
+#[test]
+fn a_client_whose_app_closes_at_once_is_greeted_all_the_same() {
+    let (_, now) = start();
+    let crowds = [Arc::new(Crowd::default()), Arc::new(Crowd::default())];
+    let id = IdSource::new(1, 1).next();
+    let mut session = V1Session::new(Arc::new(limits()), &crowds, id, &hello(None, 1), now);
+    session.handle_app_close(Some(CloseFrame::new(4001, "no")), now);
+    assert!(written(&mut session, now).is_empty());
+    let Some(Parting::End { words, .. }) = session.poll_parting() else { panic!("an end") };
+    let first = Envelope::parse(&words[0]).unwrap();
+    assert_eq!(word(&first), "Welcome false 0 1");
+}
