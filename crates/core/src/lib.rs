@@ -3,6 +3,7 @@
 //! Everything here is a value or a small machine over bytes; time comes in as an argument, and nothing
 //! allocates per frame that is passed on as it is.
 
+mod backoff;
 mod close;
 mod delivery;
 mod frame;
@@ -11,6 +12,7 @@ mod pace;
 mod reason;
 pub mod v1;
 
+pub use backoff::Backoff;
 pub use close::{CloseFrame, CloseFrameError};
 pub use delivery::{Level, Outcome, Sent};
 pub use frame::{

@@ -53,6 +53,17 @@ pub(crate) enum What {
         outage: Duration,
         to_client: u64,
     },
+    /// The app's connection is lost; the session waits for the app.
+    SessionAppDetached {
+        id: SessionId,
+        why: Box<str>,
+    },
+    /// The app is back.
+    SessionAppResumed {
+        id: SessionId,
+        outage: Duration,
+        again: u64,
+    },
     SessionEnded {
         tombstone: Arc<Tombstone>,
     },

@@ -20,6 +20,9 @@ use crate::messages::Messages;
 use crate::ops::Metrics;
 use crate::relay::{Mailbox, VIGILS_MAX};
 
+/// So many sessions dial an app at once that went away.
+const REDIALS_MAX: usize = 64;
+
 /// One running gateway. There may be several in a process: nothing in here is global.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -35,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) crowds: [Arc<Crowd>; 2],
     /// Seats for the sockets of the dead.
     pub(crate) vigils: Arc<Semaphore>,
+    /// Seats for those who dial the app again.
+    pub(crate) redials: Semaphore,
     pub(crate) feed: Feed,
     /// Messages that somebody sent over the control API.
     pub(crate) messages: Messages,
@@ -70,6 +75,7 @@ impl Shared {
             registry: Registry::new(limits, ids),
             crowds: Default::default(),
             vigils: Arc::new(Semaphore::new(VIGILS_MAX)),
+            redials: Semaphore::new(REDIALS_MAX),
             feed: Feed::new(unix_ms, config.registry.events_max),
             messages: Messages::new(config.delivery.outcomes_max, config.delivery.outcome_ttl),
             metrics: Metrics::new(),
@@ -149,5 +155,6 @@ fn v1_limits(config: &Config, session: &Arc<SessionLimits>) -> V1Limits {
         heartbeat: session.client.ping_interval,
         page_frozen_after: v1.page_frozen_after,
         app_ack: v1.app_ack,
+        app_hold: config.upstream.hold,
     }
 }

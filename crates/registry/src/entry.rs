@@ -40,7 +40,7 @@ pub enum SessionState {
     Live,
     /// At least one peer is silent for longer than its round trip explains.
     Suspect,
-    /// Its client has no connection and may come back.
+    /// Its client, or an app that is waited for, has no connection and may come back.
     Detached,
 }
 
@@ -243,9 +243,9 @@ impl<H> Entry<H> {
         gauge.habit.store(habit_to_u8(detector.pong_habit()), Relaxed);
     }
 
-    /// Publishes that the client has no connection.
-    pub fn publish_detached(&self) {
-        self.leg(Leg::Client).state.store(SessionState::Detached as u8, Relaxed);
+    /// Publishes that a peer has no connection and may come back.
+    pub fn publish_detached(&self, leg: Leg) {
+        self.leg(leg).state.store(SessionState::Detached as u8, Relaxed);
     }
 
     /// Returns the state of the session: that of the leg that is worse off.

@@ -14,7 +14,7 @@ const SEEDS: u64 = 100_000;
 const SEEDS_VARIABLE: &str = "PULSEGATE_SIM_V1_SEEDS";
 
 /// Each bug, and the seed below which it has to show: several times where it does.
-const CAUGHT_BELOW: [(V1Bug, u64); 24] = [
+const CAUGHT_BELOW: [(V1Bug, u64); 26] = [
     (V1Bug::LostMessage, 20),
     (V1Bug::DoubledMessage, 20),
     (V1Bug::ChangedByte, 40),
@@ -37,6 +37,8 @@ const CAUGHT_BELOW: [(V1Bug, u64); 24] = [
     (V1Bug::LostEmpty, 20),
     (V1Bug::FallingAck, 60),
     (V1Bug::LostCount, 40),
+    (V1Bug::LostReplay, 400),
+    (V1Bug::UntoldReplay, 400),
     (V1Bug::DeafClient, 60),
     (V1Bug::PatientClient, 60),
 ];
@@ -92,6 +94,9 @@ fn no_seed_gives_the_oracle_anything_to_object_to() {
         ("dials given up", SEEDS / 8),
         ("orphans", SEEDS / 40),
         ("stale words", SEEDS * 2),
+        ("app resumed", SEEDS / 10),
+        ("retransmitted to the app", SEEDS / 10),
+        ("unsent", SEEDS / 100),
     ] {
         let count = total.get(what).copied().unwrap_or_default();
         assert!(count > least, "{what}: {count}");

@@ -1,6 +1,5 @@
 //! The client's side of a session, over all its connections.
 
-mod backoff;
 mod events;
 mod inbound;
 mod line;
@@ -13,9 +12,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use pulsegate_core::Backoff;
 use pulsegate_core::v1::{AckRules, Fate, KEY_BYTES_MAX, Outgoing, ReceiveWindow, SendWindow};
 
-use self::backoff::Backoff;
 use self::events::Events;
 use self::outbound::Probing;
 use self::silence::Silence;

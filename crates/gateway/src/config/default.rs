@@ -15,6 +15,7 @@ impl Default for Config {
                 handshake_timeout: Duration::from_secs(10),
                 response_timeout: Duration::from_secs(60),
                 pool_idle_max: 32,
+                hold: Duration::ZERO,
             },
             listen: Listen {
                 data: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7080),

@@ -166,6 +166,8 @@ keys! {
         "Limit from a plain request sent to the head of the app's answer; after it the client gets 504.";
     upstream.pool_idle_max => count(0, 65_536),
         "Idle connections to the app kept for plain HTTP; each one kept saves a connect.";
+    upstream.hold => duration(0),
+        "How long sessions of pulsegate.v1 clients wait for an app that restarts, and dial it again; 0s: they end with its connection.";
 
     listen.data flag "listen" => ADDRESS_KIND,
         "WebSocket and plain HTTP for clients.";

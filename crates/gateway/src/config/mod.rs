@@ -75,6 +75,8 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// Idle connections for plain HTTP kept per app.
     pub pool_idle_max: usize,
+    /// How long sessions of v1 clients wait for an app whose connection is lost; zero: not at all.
+    pub hold: Duration,
 }
 
 /// What listens where.

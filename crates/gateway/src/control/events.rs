@@ -48,7 +48,8 @@ enum More<'a> {
     Leg { leg: Leg },
     Dead { leg: Leg, cause: Cause, verdict: VerdictView<'a> },
     Confirmed { level: Level, messages: u64 },
-    Detached { reason: &'static str },
+    Detached { reason: &'a str },
+    AppResumed { outage_seconds: f64, to_app_messages: u64 },
     Resumed { peer: SocketAddr, outage_seconds: f64, to_client_messages: u64 },
     Ended(Box<TombstoneView<'a>>),
     Settled(SettledView),
@@ -74,6 +75,8 @@ pub(super) fn name(what: &What) -> &'static str {
         What::SessionConfirmed { .. } => "session.confirmed",
         What::SessionDetached { .. } => "session.detached",
         What::SessionResumed { .. } => "session.resumed",
+        What::SessionAppDetached { .. } => "session.app_detached",
+        What::SessionAppResumed { .. } => "session.app_resumed",
         What::SessionEnded { .. } => "session.ended",
         What::MessageSettled { .. } => "message.settled",
         What::DrainStarted { .. } => "drain.started",
@@ -90,7 +93,9 @@ pub(super) fn session(what: &What) -> Option<SessionId> {
         | What::SessionDead { id, .. }
         | What::SessionConfirmed { id, .. }
         | What::SessionDetached { id, .. }
-        | What::SessionResumed { id, .. } => Some(*id),
+        | What::SessionResumed { id, .. }
+        | What::SessionAppDetached { id, .. }
+        | What::SessionAppResumed { id, .. } => Some(*id),
         What::SessionEnded { tombstone } => Some(tombstone.id),
         What::MessageSettled { session, .. } => Some(*session),
         What::DrainStarted { .. } | What::DrainFinished { .. } => None,
@@ -123,6 +128,10 @@ pub(super) fn event(boot: u64, event: &Event<Notice>) -> sse::Event {
             More::Confirmed { level: *level, messages: *messages }
         }
         What::SessionDetached { why, .. } => More::Detached { reason: why },
+        What::SessionAppDetached { why, .. } => More::Detached { reason: why },
+        What::SessionAppResumed { outage, again, .. } => {
+            More::AppResumed { outage_seconds: seconds(*outage), to_app_messages: *again }
+        }
         What::SessionResumed { peer, outage, to_client, .. } => {
             More::Resumed { peer: *peer, outage_seconds: seconds(*outage), to_client_messages: *to_client }
         }

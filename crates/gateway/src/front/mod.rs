@@ -5,7 +5,8 @@
 //! becomes a session of the relay (`upgrade`), anything else is passed through as HTTP (`passthrough`).
 //! What can be decided without a socket is a pure function with a table of tests: `handshake` (the request),
 //! `answer` (the app's 101), `headers`, `forwarded`, `trace`, `labels`. A client that speaks pulsegate.v1 has
-//! more to say in its handshake, and may come back to its session instead of beginning one (`v1`).
+//! more to say in its handshake, and may come back to its session instead of beginning one (`v1`); so may the app
+//! (`redial`).
 //!
 //! What hyper keeps for itself, and the front therefore can't do better:
 //! - a head that hyper can't parse is answered by hyper, 400, 414 or 431 with an empty body; counted here;
@@ -29,6 +30,7 @@ mod labels;
 mod passthrough;
 mod place;
 mod probe;
+mod redial;
 mod rejection;
 mod service;
 mod sockets;
@@ -42,6 +44,7 @@ mod v1;
 pub(crate) use accept::Acceptor;
 pub(crate) use place::Place;
 pub(crate) use probe::{Probe, probe_upstream};
+pub(crate) use redial::Redial;
 pub(crate) use rejection::Rejection;
 pub(crate) use sockets::listen;
 pub(crate) use upstream::DialFailure;

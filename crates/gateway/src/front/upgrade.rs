@@ -22,6 +22,7 @@ use super::headers::{has_prefix, remove_where};
 use super::labels::clean;
 use super::passthrough::client_answer;
 use super::place::Place;
+use super::redial::Redial;
 use super::rejection::Rejection;
 use super::service::{AnswerBody, Front};
 use super::upstream::{self, DialFailure};
@@ -126,6 +127,15 @@ struct Asking {
     head: request::Parts,
 }
 
+/// What came of asking the app.
+struct OfApp {
+    socket: (TcpStream, Bytes),
+    agreement: Agreement,
+    /// Set if the session waits for an app that restarts.
+    redial: Option<Arc<Redial>>,
+    request_id: Box<str>,
+}
+
 impl Asking {
     async fn ask(self, front: &Arc<Front>, started: Instant) -> Result<Response<AnswerBody>, Refusal> {
         let shared = &front.shared;
@@ -133,6 +143,8 @@ impl Asking {
         let trusted = &shared.config.forwarded.trusted;
         let mode = if self.offered.is_some() { Mode::V1 } else { Mode::Plain };
         let (request, request_id) = app_request(&self.head, self.peer, trusted, &id, mode);
+        let redial = (mode == Mode::V1 && !shared.config.upstream.hold.is_zero())
+            .then(|| Redial::new(&front.target, &request));
         let stream = upstream::dial(shared, &front.target).await.map_err(dial_refusal)?;
         let mut answer = upstream::exchange(shared, stream, request).await.map_err(dial_refusal)?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -153,20 +165,17 @@ impl Asking {
         if let Some(entry) = agreed {
             v1::set_subprotocol(switching.headers_mut(), entry);
         }
-        self.hand_over(front, app, agreement, mode, request_id, started);
+        let redial = redial
+            .filter(|_| mode == Mode::V1)
+            .map(|redial| Arc::new(redial.agreed(agreement.subprotocol.clone())));
+        let app = OfApp { socket: app, agreement, redial, request_id };
+        self.hand_over(front, app, mode, started);
         Ok(switching)
     }
 
     /// Begins the session once hyper has written the 101 and given the client's socket back.
-    fn hand_over(
-        self,
-        front: &Arc<Front>,
-        app: (TcpStream, Bytes),
-        agreement: Agreement,
-        mode: Mode,
-        request_id: Box<str>,
-        started: Instant,
-    ) {
+    fn hand_over(self, front: &Arc<Front>, app: OfApp, mode: Mode, started: Instant) {
+        let OfApp { socket: (app, app_early), agreement, redial, request_id } = app;
         let info = SessionInfo {
             peer: self.peer,
             client: self.client,
@@ -190,9 +199,17 @@ impl Asking {
             };
             shared.metrics.handshake_done(started.elapsed());
             let reserved_bits = agreement.reserved_bits;
-            let (app, app_early) = app;
-            let established =
-                Established { permit, place, info, client, client_early, app, app_early, reserved_bits };
+            let established = Established {
+                permit,
+                place,
+                info,
+                client,
+                client_early,
+                app,
+                app_early,
+                redial,
+                reserved_bits,
+            };
             relay(&shared, established);
         });
     }

@@ -21,7 +21,7 @@ const SECONDS_SHORT: [f64; 19] = [
 ];
 
 /// Histograms with those buckets, without prefix and unit.
-const HISTOGRAMS_SHORT: [&str; 7] = [
+const HISTOGRAMS_SHORT: [&str; 8] = [
     "handshake_duration",
     "round_trip",
     "dead_peer_detection",
@@ -29,6 +29,7 @@ const HISTOGRAMS_SHORT: [&str; 7] = [
     "upstream_connect_duration",
     "delivery",
     "resume_outage",
+    "app_resume_outage",
 ];
 
 /// From a second to a week: how long sessions last.

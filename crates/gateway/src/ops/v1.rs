@@ -13,6 +13,9 @@ use pulsegate_core::v1::ResumeFailCode;
 const FAILURES: [ResumeFailCode; 4] =
     [ResumeFailCode::Unknown, ResumeFailCode::Ended, ResumeFailCode::Position, ResumeFailCode::Origin];
 
+/// What came of dialing an app again, as label values.
+const REDIALS: [&str; 3] = ["connected", "failed", "refused"];
+
 const TO_APP: &str = "to_app";
 
 pub(crate) struct V1Metrics {
@@ -22,12 +25,17 @@ pub(crate) struct V1Metrics {
     parked_bytes: Gauge,
     /// To the client.
     pub(crate) retransmits: Counter,
+    pub(crate) retransmits_to_app: Counter,
+    app_resumes: Counter,
+    app_outage: Histogram,
+    redials: [Counter; REDIALS.len()],
     /// From the client.
     pub(crate) duplicates: Counter,
     accepted: Counter,
     kernel: Counter,
     received: Counter,
     lost: Counter,
+    unsent: Counter,
 }
 
 impl V1Metrics {
@@ -46,11 +54,16 @@ impl V1Metrics {
             outage: histogram!("pulsegate_resume_outage_seconds"),
             parked_bytes: gauge!("pulsegate_parked_bytes"),
             retransmits: counter!("pulsegate_retransmits_total", "direction" => "to_client"),
+            retransmits_to_app: counter!("pulsegate_retransmits_total", "direction" => TO_APP),
+            app_resumes: counter!("pulsegate_app_resumes_total"),
+            app_outage: histogram!("pulsegate_app_resume_outage_seconds"),
+            redials: REDIALS.map(|result| counter!("pulsegate_app_redials_total", "result" => result)),
             duplicates: counter!("pulsegate_duplicates_dropped_total", "direction" => TO_APP),
             accepted: counter!("pulsegate_deliveries_accepted_total", "direction" => TO_APP),
             kernel: settled("delivered", "kernel"),
             received: settled("delivered", "received"),
             lost: settled("expired_maybe_sent", "none"),
+            unsent: settled("expired_not_sent", "none"),
         }
     }
 
@@ -85,6 +98,24 @@ impl V1Metrics {
         }
     }
 
+    /// Counts an app that came back to a session, and how long it had no connection.
+    pub(crate) fn app_resumed(&self, outage: Duration) {
+        self.app_resumes.increment(1);
+        self.app_outage.record(outage);
+    }
+
+    /// Counts a dial of an app that is waited for.
+    pub(crate) fn redialled(&self, result: &str) {
+        if let Some(place) = REDIALS.iter().position(|known| *known == result) {
+            self.redials[place].increment(1);
+        }
+    }
+
+    /// Counts messages of a client that no connection of the app was given.
+    pub(crate) fn unsent(&self, messages: u64) {
+        self.unsent.increment(messages);
+    }
+
     /// Counts messages of a client whose app was gone before they were confirmed.
     pub(crate) fn lost(&self, messages: u64) {
         self.lost.increment(messages);
@@ -98,6 +129,15 @@ pub(super) fn describe() {
     describe_histogram!(
         "pulsegate_resume_outage_seconds",
         "How long clients that came back had no connection; 0 if a new one replaced the old."
+    );
+    describe_counter!("pulsegate_app_resumes_total", "Apps that came back to a session (upstream.hold).");
+    describe_histogram!(
+        "pulsegate_app_resume_outage_seconds",
+        "How long apps that came back to a session had no connection."
+    );
+    describe_counter!(
+        "pulsegate_app_redials_total",
+        "Dials of an app that sessions wait for, by result: failed ones are tried again, refused ones end the session."
     );
     describe_gauge!(
         "pulsegate_parked_bytes",

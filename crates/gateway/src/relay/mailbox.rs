@@ -49,6 +49,7 @@ struct Letters {
     ending: bool,
     messages: Vec<Message>,
     arrivals: Vec<Arrival>,
+    app: Option<AppArrival>,
     /// Messages that have no end yet, and their bytes.
     open: usize,
     open_bytes: usize,
@@ -62,6 +63,7 @@ pub(super) struct Mail {
     pub(super) end: Option<EndOrder>,
     pub(super) messages: Vec<Message>,
     pub(super) arrivals: Vec<Arrival>,
+    pub(super) app: Option<AppArrival>,
 }
 
 /// A connection of a client that wants its session back.
@@ -74,6 +76,22 @@ pub(crate) struct Arrival {
     /// What came right behind the request.
     pub(crate) early: Bytes,
     pub(crate) place: Place,
+}
+
+/// What came of dialing the app again.
+#[derive(Debug)]
+pub(crate) enum AppArrival {
+    /// Another connection.
+    Here {
+        /// It goes to the thread of the session.
+        stream: std::net::TcpStream,
+        /// What came right behind the app's 101.
+        early: Bytes,
+    },
+    /// Nothing: it is to be tried again.
+    Later,
+    /// The app doesn't want the session any more; what its client is told.
+    Refused(Box<str>),
 }
 
 /// A client that comes back so many times before its session looks is served the last time.
@@ -134,6 +152,17 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Leaves what came of dialing the app again and wakes the session's task. A session that is over needs none.
+    pub(crate) fn app_arrive(&self, arrival: AppArrival) {
+        let mut lock = self.lock();
+        let letters = lock.get_or_insert_default();
+        if !letters.closed {
+            letters.app = Some(arrival);
+        }
+        drop(lock);
+        self.waker.wake();
+    }
+
     /// A message of so many bytes has its end, which makes room for another.
     pub(super) fn release(&self, bytes: usize) {
         if let Some(letters) = &mut *self.lock() {
@@ -151,8 +180,10 @@ impl Mailbox {
             end: letters.end.take(),
             messages: std::mem::take(&mut letters.messages),
             arrivals: std::mem::take(&mut letters.arrivals),
+            app: letters.app.take(),
         };
-        let is_empty = mail.end.is_none() && mail.messages.is_empty() && mail.arrivals.is_empty();
+        let is_empty =
+            mail.end.is_none() && mail.messages.is_empty() && mail.arrivals.is_empty() && mail.app.is_none();
         (!is_empty).then_some(mail)
     }
 
@@ -165,6 +196,7 @@ impl Mailbox {
             end: None,
             messages: std::mem::take(&mut letters.messages),
             arrivals: std::mem::take(&mut letters.arrivals),
+            app: letters.app.take(),
         }
     }
 

@@ -25,12 +25,12 @@ use pulsegate_core::{Leg, Outcome, ReservedBits, Sent};
 use pulsegate_registry::{Ending, Entry, LastWord, Mode, Permit, Session, SessionInfo, Tombstone};
 use tokio::net::TcpStream;
 
-pub(crate) use mailbox::{Arrival, Mailbox, Refusal, Room};
+pub(crate) use mailbox::{AppArrival, Arrival, Mailbox, Refusal, Room};
 pub(crate) use v1::{new_secret, refuse};
 pub(crate) use vigil::VIGILS_MAX;
 
 use crate::feed::What;
-use crate::front::Place;
+use crate::front::{Place, Redial};
 use crate::shared::{Shared, clock};
 use crate::sys;
 use driver::Driver;
@@ -48,6 +48,8 @@ pub(crate) struct Established {
     pub(crate) app: TcpStream,
     /// What the app sent right behind its 101.
     pub(crate) app_early: Bytes,
+    /// How to dial the app again, if its restart is to be waited for.
+    pub(crate) redial: Option<Arc<Redial>>,
     pub(crate) reserved_bits: ReservedBits,
 }
 
@@ -74,7 +76,7 @@ fn serve(permit: Permit, mut driver: Driver) -> impl Future<Output = ()> {
 
 /// Lists the session and makes its driver.
 fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
-    let Established { permit, place, info, client, client_early, app, app_early, reserved_bits } =
+    let Established { permit, place, info, client, client_early, app, app_early, reserved_bits, .. } =
         established;
     sys::prepare(&client, &shared.session_limits.client);
     sys::prepare(&app, &shared.session_limits.app);

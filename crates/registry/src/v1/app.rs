@@ -1,14 +1,14 @@
 //! The app's connection, and what it is known to have of the client's messages.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pulsegate_core::v1::Outgoing;
+use pulsegate_core::v1::{NackCode, Outgoing};
 use pulsegate_core::{CloseFrame, EndReason, Leg, Violation};
 use pulsegate_heartbeat::{Crowd, KernelView, Pong, PongHabit, ProbeId};
 
-use super::{AppAck, Author, Staged, V1Limits, V1Note, V1Session, Watched};
-use crate::delivery::{Confirm, Delivery, DeliveryNote, DeliveryRules};
+use super::{AppAck, Author, Staged, ToApp, V1Limits, V1Note, V1Session, Watched};
+use crate::delivery::{Delivery, DeliveryNote, DeliveryRules};
 use crate::session::{Ending, LegEnd, Order};
 
 #[derive(Debug)]
@@ -19,25 +19,18 @@ pub(super) struct AppLeg {
     pub(super) delivery: Delivery,
     /// Its connection is over by then, once its end is under way.
     pub(super) deadline: Option<Instant>,
-    rules: DeliveryRules,
-    app_ack: AppAck,
+    /// So many of the messages that this connection was given are settled.
+    settled: u64,
 }
 
 impl AppLeg {
     pub(super) fn new(limits: &V1Limits, crowd: &Arc<Crowd>, seed: u64, now: Instant) -> AppLeg {
-        let confirm = match limits.app_ack {
-            AppAck::Received => Confirm::Received,
-            AppAck::Written => Confirm::Kernel,
-        };
-        let answer_within = limits.session.app.verdict_after;
         AppLeg {
             watched: Some(Watched::new(&limits.session.app, crowd, seed, now)),
             end: LegEnd::default(),
             delivery: Delivery::default(),
             deadline: None,
-            // The client waits for it: asked at once, one ping at a time.
-            rules: DeliveryRules { confirm, interval: Duration::ZERO, answer_within },
-            app_ack: limits.app_ack,
+            settled: 0,
         }
     }
 
@@ -53,8 +46,8 @@ impl AppLeg {
         end.poll_order()
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.delivery.poll_timeout(&self.rules, self.can_answer())
+    pub(super) fn poll_timeout(&self, limits: &V1Limits) -> Option<Instant> {
+        self.delivery.poll_timeout(&limits.app_rules(), self.can_answer())
     }
 
     fn can_answer(&self) -> bool {
@@ -62,8 +55,8 @@ impl AppLeg {
     }
 
     /// How many of the messages that were passed to it count as handled.
-    fn handled(&self) -> u64 {
-        match self.app_ack {
+    fn handled(&self, app_ack: AppAck) -> u64 {
+        match app_ack {
             AppAck::Written => self.delivery.taken(),
             AppAck::Received => self.delivery.come_to(self.can_answer()),
         }
@@ -118,7 +111,7 @@ impl V1Session {
     }
 
     pub(super) fn note_passed_to_app(&mut self, bytes: usize, now: Instant) {
-        let rules = self.app.rules;
+        let rules = self.limits.app_rules();
         self.app.delivery.handle_passed(1, bytes as u64, &rules, now);
     }
 
@@ -194,20 +187,65 @@ impl V1Session {
         &mut self,
         work: impl FnOnce(&mut Delivery, &DeliveryRules, bool, &mut dyn FnMut(DeliveryNote)),
     ) {
-        let (rules, can_answer, notes) = (self.app.rules, self.app.can_answer(), &mut self.notes);
+        let (rules, can_answer, notes) = (self.limits.app_rules(), self.app.can_answer(), &mut self.notes);
         work(&mut self.app.delivery, &rules, can_answer, &mut |note| notes.push_back(V1Note::ToApp(note)));
     }
 
     /// What the app has is handled: the client gets its ACK.
     fn note_app_progress(&mut self, now: Instant) {
-        let handled = self.app.handled();
-        let before = self.inbound.passed() - self.under_way.len() as u64;
-        for bytes in
-            self.under_way.drain(..(handled.saturating_sub(before) as usize).min(self.under_way.len()))
-        {
-            self.under_way_bytes -= bytes;
+        let handled = self.app.handled(self.limits.app_ack);
+        let news = handled.saturating_sub(self.app.settled);
+        self.app.settled += news;
+        self.under_way.settle(news);
+        self.note_settled(now);
+    }
+
+    fn note_settled(&mut self, now: Instant) {
+        self.inbound.handle_handled(self.inbound.passed() - self.under_way.len() as u64, now);
+    }
+
+    /// Returns the next message for the app that could not be written when it came.
+    pub fn poll_app_message(&mut self, now: Instant) -> Option<ToApp<'_>> {
+        if !self.is_app_open() {
+            return None;
         }
-        self.inbound.handle_handled(handled, now);
+        self.expire_waiting(now);
+        let bytes = self.under_way.next_bytes()?;
+        self.note_passed_to_app(bytes, now);
+        let (message, again) = self.under_way.give()?;
+        if again {
+            self.notes.push_back(V1Note::RetransmittedToApp);
+        }
+        Some(message)
+    }
+
+    /// Messages whose time is over never get to the app, and the client is told so.
+    pub(super) fn expire_waiting(&mut self, now: Instant) {
+        let mut expired = Vec::new();
+        self.under_way.expire(now, |seq| expired.push(seq));
+        if expired.is_empty() {
+            return;
+        }
+        self.tell_unsent_to_app(&expired, NackCode::Expired);
+        self.note_settled(now);
+    }
+
+    fn tell_unsent_to_app(&mut self, unsent: &[u64], code: NackCode) {
+        for &seq in unsent {
+            self.nacks.push(seq, code, self.limits.window.messages);
+        }
+        if !unsent.is_empty() {
+            self.notes.push_back(V1Note::Unsent(unsent.len() as u64));
+        }
+    }
+
+    /// What still waits for the app waits no longer: what no connection was given never gets there, the rest may have.
+    pub(super) fn give_waiting_up(&mut self) {
+        self.hold = None;
+        let mut unsent = Vec::new();
+        let maybe = self.under_way.give_up(|seq| unsent.push(seq));
+        self.tell_unsent_to_app(&unsent, NackCode::AppGone);
+        self.note_lost(maybe);
     }
 
     /// Takes a valid Close frame of the app. It gets its answer; the client gets what the app said before.
@@ -265,9 +303,22 @@ impl V1Session {
 
     /// The app takes nothing any more, and says nothing.
     pub(super) fn lose_app(&mut self, ending: Ending, told: &str, now: Instant) {
-        self.forget_app();
-        if self.closing.is_none() && self.farewell.is_none() {
-            self.app.deadline = Some(now + self.limits.session.close_timeout);
+        if self.closing.is_some() || self.farewell.is_some() {
+            return self.forget_app();
+        }
+        if self.is_app_awaited() {
+            return;
+        }
+        self.app.deadline = Some(now + self.limits.session.close_timeout);
+        if self.hold(&ending, told, now) {
+            // An app that leaves without an answer may look like one that never answers, of whose kernel's word the ACK is
+            // made; but its next connection gets what it has not answered for.
+            let lost = self.end_app_delivery(true);
+            let again = self.under_way.restart();
+            self.note_lost(lost.saturating_sub(again));
+            self.notes.push_back(V1Note::AppDetached(told.into()));
+        } else {
+            self.forget_app();
             self.bid_farewell(ending, told, now);
         }
     }
@@ -275,12 +326,27 @@ impl V1Session {
     /// Nobody judges the app any more. Of what it is not known to have nothing more will be known: the client gets neither
     /// ACK nor NACK for it.
     pub(super) fn forget_app(&mut self) {
-        if let Some(watched) = &mut self.app.watched {
-            watched.member.set_missing(false);
-            self.follow_app(|delivery, rules, can_answer, notes| {
-                delivery.handle_end(rules, can_answer, notes)
-            });
-            self.app.watched = None;
+        let lost = self.end_app_delivery(self.app.can_answer());
+        self.note_lost(lost);
+    }
+
+    /// Ends the watch over the app's connection; returns how many messages it is not known to have.
+    fn end_app_delivery(&mut self, can_answer: bool) -> u64 {
+        let Some(mut watched) = self.app.watched.take() else { return 0 };
+        watched.member.set_missing(false);
+        let (rules, notes, mut lost) = (self.limits.app_rules(), &mut self.notes, 0);
+        self.app.delivery.handle_end(&rules, can_answer, &mut |note| match note {
+            DeliveryNote::Lost(messages) => lost += messages,
+            note @ (DeliveryNote::Sent(_) | DeliveryNote::Settled(..) | DeliveryNote::Confirmed(..)) => {
+                notes.push_back(V1Note::ToApp(note));
+            }
+        });
+        lost
+    }
+
+    fn note_lost(&mut self, messages: u64) {
+        if messages > 0 {
+            self.notes.push_back(V1Note::ToApp(DeliveryNote::Lost(messages)));
         }
     }
 

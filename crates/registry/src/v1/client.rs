@@ -1,6 +1,6 @@
 //! The client's connection: what its frames say.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pulsegate_core::v1::{Ack, AckError, After, COUNT_MAX, Code, Envelope, Fate, NackCode, Secret, Window};
 use pulsegate_core::{CloseFrame, EndReason, Leg, Level, Outcome, Violation};
@@ -34,6 +34,7 @@ pub(super) struct ClientLeg {
 #[derive(Debug, Default)]
 struct NextMessage {
     ack_now: bool,
+    expires_at: Option<Instant>,
     key: Option<Box<[u8]>>,
 }
 
@@ -56,7 +57,7 @@ impl ClientLeg {
 }
 
 impl V1Session {
-    /// Takes a whole message of the client; returns what of it is for the app: write it at once.
+    /// Takes a whole message of the client; returns what of it is for the app.
     pub fn handle_client_message<'a>(
         &mut self,
         text: bool,
@@ -106,8 +107,10 @@ impl V1Session {
                 self.inbound.handle_gap(count, now);
             }
             Envelope::Meta(meta) => {
-                // Its time limit counts until it is passed on, which is at once.
-                client.meta = NextMessage { ack_now: meta.ack_now, key: meta.key.map(Into::into) };
+                // Its time limit counts until it is passed on: at once, unless the app is away.
+                let expires_at = meta.ttl_ms.and_then(|ttl| now.checked_add(Duration::from_millis(ttl)));
+                let key = meta.key.map(Into::into);
+                client.meta = NextMessage { ack_now: meta.ack_now, expires_at, key };
             }
             Envelope::Nack { seq, code, .. } => self.take_nack(seq, code)?,
             Envelope::Bye { .. } => client.bye = true,
@@ -129,11 +132,11 @@ impl V1Session {
         let meta = std::mem::take(&mut client.meta);
         let Window { messages, bytes } = self.limits.window;
         let full =
-            self.under_way.len() >= messages || self.under_way_bytes.saturating_add(payload.len()) > bytes;
+            self.under_way.len() >= messages || self.under_way.bytes().saturating_add(payload.len()) > bytes;
         if full && !self.under_way.is_empty() {
             return Err(Fault(Code::Limit, "more under way than the window allows"));
         }
-        if !self.app.is_open() {
+        if !self.app.is_open() && !self.is_app_awaited() {
             let seq = self.inbound.handle_gap(1, now);
             self.nacks.push(seq, NackCode::AppGone, self.limits.window.messages);
             return Ok(None);
@@ -145,11 +148,15 @@ impl V1Session {
             self.notes.push_back(V1Note::Duplicate);
             return Ok(None);
         }
-        self.inbound.handle_message(payload.len(), meta.ack_now);
-        self.under_way.push_back(payload.len());
-        self.under_way_bytes += payload.len();
-        self.note_passed_to_app(payload.len(), now);
-        Ok(Some(ToApp { text, payload }))
+        let seq = self.inbound.handle_message(payload.len(), meta.ack_now);
+        let message = ToApp { text, payload, is_now: self.app.is_open() && self.under_way.is_all_given() };
+        if message.is_now {
+            self.under_way.push_given(seq, message, !self.limits.app_hold.is_zero());
+            self.note_passed_to_app(payload.len(), now);
+        } else {
+            self.under_way.push_waiting(seq, message, meta.expires_at);
+        }
+        Ok(Some(message))
     }
 
     fn take_ack(&mut self, ack: Ack) -> Result<(), Fault> {
@@ -298,6 +305,7 @@ impl V1Session {
     /// Closes the client's connection with what is left to say: how far its messages have come, and the final counters.
     /// Whoever has not been greeted yet is greeted first, or it would understand nothing of that.
     pub(super) fn part_at_the_end(&mut self, frame: Option<CloseFrame>) {
+        self.give_waiting_up();
         let mut words = Vec::new();
         self.write_welcome(&mut |_, parts| words.push(parts.concat()));
         let mut say = |word: Envelope<'_>| {

@@ -164,6 +164,7 @@ impl V1Session {
             self.tell_unsent(message.id);
         }
         self.forget_app();
+        self.give_waiting_up();
         if !self.app.end.is_done() {
             match to_app {
                 AppEnd::Close(frame) if !self.app.end.close_sent => self.app.end.order(Order::Close(frame)),
@@ -211,6 +212,7 @@ impl V1Session {
     }
 
     pub(super) fn bid_farewell(&mut self, ending: Ending, told: &str, now: Instant) {
+        self.give_waiting_up();
         let deadline = now + self.limits.resume_window;
         self.farewell = Some(Box::new(Farewell { ending, told: told.into(), deadline }));
         for message in std::mem::take(&mut self.waiting) {
@@ -225,8 +227,7 @@ impl V1Session {
     }
 
     pub(super) fn handle_life_timeout(&mut self, now: Instant) {
-        if self.app.deadline.is_some_and(|at| now >= at) {
-            self.app.deadline = None;
+        if self.app.deadline.take_if(|at| now >= *at).is_some() {
             self.app.end.done = true;
         }
         if let Some(away) = self.away.take_if(|away| now >= away.until) {

@@ -1,10 +1,11 @@
 //! A session of a client that speaks `pulsegate.v1` (PROTOCOL.md): it outlives the client's connections.
 //!
 //! [`client`] is what the client's connection says and is told, [`app`] the same of the app's, [`life`] how the session
-//! parks, resumes and ends, [`tokens`] who may resume it.
+//! parks, resumes and ends, [`hold`] how it waits for an app that restarts, [`tokens`] who may resume it.
 
 mod app;
 mod client;
+mod hold;
 mod keys;
 mod life;
 mod nacks;
@@ -12,6 +13,7 @@ mod nacks;
 mod tests;
 mod tokens;
 mod transmit;
+mod under_way;
 mod words;
 
 use std::collections::VecDeque;
@@ -26,12 +28,14 @@ use crate::delivery::Message;
 use crate::session::Order;
 use app::AppLeg;
 use client::ClientLeg;
+use hold::Hold;
 use keys::Keys;
 pub use life::LastWord;
 use life::{Away, Closing, Farewell};
 use nacks::Nacks;
 use tokens::Tokens;
 pub use transmit::Write;
+use under_way::UnderWay;
 pub use words::{AppAck, Counters, Detached, Hello, Parting, Refusal, ToApp, V1Limits, V1Note, V1Progress};
 
 /// Who sent a message to the client.
@@ -54,7 +58,8 @@ struct Staged {
 /// The driver tells what happens through `handle_*`, then drains [`poll_note`](V1Session::poll_note),
 /// [`poll_parting`](V1Session::poll_parting), [`poll_app_order`](V1Session::poll_app_order), writes what
 /// [`poll_transmit`](V1Session::poll_transmit) says to the client, and probes as [`poll_client_probe`](V1Session::poll_client_probe), [`poll_app_probe`](V1Session::poll_app_probe) and
-/// [`poll_barrier`](V1Session::poll_barrier) say; it comes back at [`poll_timeout`](V1Session::poll_timeout) and stops when
+/// [`poll_barrier`](V1Session::poll_barrier) say, gives the app what [`poll_app_message`](V1Session::poll_app_message)
+/// says and dials it when [`poll_dial`](V1Session::poll_dial) does; it comes back at [`poll_timeout`](V1Session::poll_timeout) and stops when
 /// [`is_finished`](V1Session::is_finished).
 #[derive(Debug)]
 pub struct V1Session {
@@ -73,13 +78,13 @@ pub struct V1Session {
     waiting: VecDeque<Message>,
     /// From the client.
     inbound: ReceiveWindow,
-    /// Sizes of the client's messages that were passed to the app and are not known to have come there.
-    under_way: VecDeque<usize>,
-    under_way_bytes: usize,
+    under_way: UnderWay,
     nacks: Nacks,
     keys: Option<Box<Keys>>,
     /// The client has no connection.
     away: Option<Away>,
+    /// The app's connection is lost, or was so a short while ago.
+    hold: Option<Box<Hold>>,
     /// The app is gone; the client still gets what the app said before.
     farewell: Option<Box<Farewell>>,
     /// The end is under way.
@@ -109,11 +114,11 @@ impl V1Session {
             staged: None,
             waiting: VecDeque::new(),
             inbound: ReceiveWindow::new(limits.ack_rules()),
-            under_way: VecDeque::new(),
-            under_way_bytes: 0,
+            under_way: UnderWay::default(),
             nacks: Nacks::default(),
             keys: None,
             away: None,
+            hold: None,
             farewell: None,
             closing: None,
             partings: VecDeque::new(),
@@ -194,6 +199,7 @@ impl V1Session {
         self.handle_app_delivery_timeout(kernel[Leg::App.index()], now);
         self.expire(now);
         self.handle_page_timeout(now);
+        self.handle_hold_timeout(now);
         self.handle_life_timeout(now);
     }
 
@@ -206,10 +212,11 @@ impl V1Session {
         let detectors = Leg::BOTH.iter().filter_map(|leg| self.detector(*leg)?.poll_timeout());
         let waiting = self.waiting.iter().map(|message| message.expires_at);
         detectors
-            .chain(self.app.poll_timeout())
+            .chain(self.app.poll_timeout(&self.limits))
             .chain(self.out.poll_timeout())
             .chain(waiting)
             .chain(self.poll_client_timeout())
+            .chain(self.poll_hold_timeout())
             .chain(self.poll_life_timeout())
             .min()
     }
@@ -256,7 +263,7 @@ impl V1Session {
     fn shrink(&mut self) {
         self.out.shrink();
         self.inbound.shrink();
-        self.under_way.shrink_to_fit();
+        self.under_way.shrink();
         self.waiting.shrink_to_fit();
         self.partings.shrink_to_fit();
         self.notes.shrink_to_fit();
@@ -286,11 +293,12 @@ impl V1Session {
             },
             to_app: Counters {
                 accepted: self.inbound.received(),
-                sent: self.inbound.passed(),
+                sent: self.inbound.passed() - self.under_way.unsent(),
                 acked: self.inbound.handled(),
             },
             kept,
             kept_bytes: self.out.bytes() + staged.chain(waiting).sum::<usize>(),
+            under_way_bytes: self.under_way.bytes(),
             kept_since: self.out.oldest_pushed_at(),
         }
     }

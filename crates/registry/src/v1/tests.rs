@@ -38,6 +38,7 @@ fn limits() -> V1Limits {
         heartbeat: 5 * SECOND,
         page_frozen_after: 60 * SECOND,
         app_ack: AppAck::Written,
+        app_hold: Duration::ZERO,
     }
 }
 

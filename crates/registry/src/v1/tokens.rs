@@ -41,6 +41,11 @@ impl Tokens {
         self.earlier.push(std::mem::replace(&mut self.current, hash(next)));
     }
 
+    /// Returns a number that nobody can guess.
+    pub(super) fn seed(&self) -> u64 {
+        self.current.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    }
+
     /// The new one has arrived.
     pub(super) fn settle(&mut self) {
         self.earlier = Vec::new();

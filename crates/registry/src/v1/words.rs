@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pulsegate_core::v1::{AckRules, ResumeFailCode, Secret, Window};
 use pulsegate_core::{Cause, CloseFrame};
 
-use crate::delivery::DeliveryNote;
+use crate::delivery::{Confirm, DeliveryNote, DeliveryRules};
 use crate::session::{Note, SessionLimits};
 
 /// So many messages, and so many KiB, have one ACK at least.
@@ -61,9 +61,21 @@ pub struct V1Limits {
     pub page_frozen_after: Duration,
     /// When a client's message counts as handled.
     pub app_ack: AppAck,
+    /// How long a session waits for an app whose connection is lost; zero: not at all.
+    pub app_hold: Duration,
 }
 
 impl V1Limits {
+    /// Returns how messages to the app are confirmed: the client waits for it, so it is asked at once, by one ping at a time.
+    pub(super) fn app_rules(&self) -> DeliveryRules {
+        let confirm = match self.app_ack {
+            AppAck::Received => Confirm::Received,
+            AppAck::Written => Confirm::Kernel,
+        };
+        let answer_within = self.session.app.verdict_after;
+        DeliveryRules { confirm, interval: Duration::ZERO, answer_within }
+    }
+
     /// Returns when an ACK is due: before the window of whoever waits for it is half empty, and in time before it would be
     /// asked for.
     pub fn ack_rules(&self) -> AckRules {
@@ -145,8 +157,22 @@ pub enum V1Note {
     },
     /// A client's message came for the second time, by its key.
     Duplicate,
-    /// A message was written again.
+    /// A message was written again to the client.
     Retransmitted,
+    /// The app's connection is lost, as the close code and reason tell that the client would get; the session waits for
+    /// the app.
+    AppDetached(Box<str>),
+    /// The app is back.
+    AppResumed {
+        /// How long it had no connection.
+        outage: Duration,
+        /// Messages that it gets again.
+        again: u64,
+    },
+    /// A message was given to another connection of the app.
+    RetransmittedToApp,
+    /// So many messages of the client have their end, and no connection of the app was given them.
+    Unsent(u64),
 }
 
 /// What to do with a client's connection that the session has no part in any more.
@@ -175,6 +201,9 @@ pub struct ToApp<'a> {
     pub text: bool,
     /// The message.
     pub payload: &'a [u8],
+    /// Write it at once. If not, it waits for the app, and
+    /// [`poll_app_message`](super::V1Session::poll_app_message) gives it.
+    pub is_now: bool,
 }
 
 /// How much of what is kept waits for a client.
@@ -188,6 +217,8 @@ pub struct V1Progress {
     pub kept: usize,
     /// Their bytes.
     pub kept_bytes: usize,
+    /// Bytes of the client's messages that the app does not have.
+    pub under_way_bytes: usize,
     /// When the oldest of them came.
     pub kept_since: Option<Instant>,
 }

@@ -82,17 +82,31 @@ impl World {
         self.app.to_gateway.push(frame, MS / 10, self.now);
     }
 
-    /// The app closes, or its connection is cut.
-    pub(super) fn app_leaves(&mut self, politely: bool) {
+    /// The app closes, or its connection is cut; it is not back before `until`.
+    pub(super) fn app_leaves(&mut self, politely: bool, until: Time) {
         if !self.has_session() || self.app.closed {
             return;
         }
         self.app.closed = true;
+        self.app_down_until = until;
         if politely {
-            self.app.to_gateway.push(Frame::Close(Some(1012), "bye".into()), MS / 10, self.now);
+            // One of them is no restart.
+            let codes = [1000, 1001, 1012, 1012, 1013];
+            let code = codes[self.random.usize(0..codes.len())];
+            self.app.to_gateway.push(Frame::Close(Some(code), "bye".into()), MS / 10, self.now);
         } else {
             self.app.to_app.cut(self.now);
             self.app.to_gateway.cut(self.now);
         }
+    }
+
+    /// The app takes another connection of its session; what it had written to the one before is gone with that.
+    pub(super) fn app_returns(&mut self, repeats: u64) {
+        let said = self.oracle.session().taken[0] as u32;
+        self.app = AppLine { said, ..AppLine::default() };
+        self.gateway.outbox.clear();
+        self.watch.begin_app();
+        self.oracle.app_is_back(repeats);
+        self.count("app resumed");
     }
 }

@@ -52,6 +52,10 @@ pub enum V1Bug {
     FallingAck,
     /// Each 20th time that messages to the app are told as confirmed, it is not told.
     LostCount,
+    /// The first message that an app which is back should get again is left out.
+    LostReplay,
+    /// An app that is back is not told that it gets messages again.
+    UntoldReplay,
     /// The client hears neither pings nor PROBEs.
     DeafClient,
     /// The client does not look at its deadlines.
@@ -88,6 +92,8 @@ impl V1Bug {
             V1Bug::LostEmpty => &[Order, Counts],
             V1Bug::FallingAck => &[Counts],
             V1Bug::LostCount => &[OneEnd],
+            V1Bug::LostReplay => &[Order, Counts, TrueEnd, Progress],
+            V1Bug::UntoldReplay => &[Order],
             V1Bug::DeafClient | V1Bug::PatientClient => &[Liveness, Progress],
         }
     }

@@ -71,6 +71,49 @@ impl World {
         session.handle_app_message(text, payload, self.at(self.now));
     }
 
+    /// Dials the app again, when the session wants that.
+    pub(super) fn dial_app(&mut self, session: &mut V1Session) -> bool {
+        let Some(repeats) = session.poll_dial(self.at(self.now)) else { return false };
+        let latency = self.draw(50 * MS);
+        self.gateway.dialing = Some((self.now + latency, repeats));
+        true
+    }
+
+    /// Takes what came of it.
+    pub(super) fn take_app(&mut self, session: &mut V1Session) -> bool {
+        let (now, at) = (self.now, self.at(self.now));
+        let Some((_, repeats)) = self.gateway.dialing.take_if(|(due, _)| *due <= now) else { return false };
+        if self.random.u32(0..200) == 0 {
+            session.handle_dial_failed(Some("1008 refused"), at);
+        } else if now < self.app_down_until {
+            session.handle_dial_failed(None, at);
+        } else if session.handle_app_dialled(self.random.u64(..), at) {
+            let untold = self.bug == Some(V1Bug::UntoldReplay);
+            self.app_returns(if untold { 0 } else { repeats });
+            self.gateway.reading_app = true;
+        }
+        true
+    }
+
+    /// Gives the app what it could not be given when it came.
+    pub(super) fn give_again(&mut self, session: &mut V1Session) -> bool {
+        let mut progress = false;
+        while self.gateway.outbox.len() < SOCKET_FRAMES
+            && let Some(message) = session.poll_app_message(self.at(self.now))
+        {
+            let payload = message.payload.to_vec();
+            let frame = if message.text { Frame::Text(payload) } else { Frame::Word(payload) };
+            progress = true;
+            match self.bug {
+                Some(V1Bug::LostReplay) if std::mem::take(&mut self.oracle.session().is_replaying) => {
+                    continue;
+                }
+                Some(_) | None => self.gateway.outbox.push_back(frame),
+            }
+        }
+        progress
+    }
+
     pub(super) fn transmit(&mut self, session: &mut V1Session) -> bool {
         let at = self.at(self.now);
         let was_reading = session.is_reading_app();

@@ -29,9 +29,10 @@ impl World {
             (64..72, _) => self.gateway.stalled_until = self.gateway.stalled_until.max(until),
             (72..80, _) => self.client.hung_until = until * 2 - self.now,
             (80..86, _) => self.client.frozen_until = until,
+            (86..90, _) if self.plan.holds() => self.app_leaves(kind < 88, until),
             (86..94, _) => self.app.paused_until = until,
-            (94, _) => self.app_leaves(true),
-            (95, _) => self.app_leaves(false),
+            (94, _) => self.app_leaves(true, until),
+            (95, _) => self.app_leaves(false, until),
             (96, _) if self.random.u32(0..4) == 0 => self.kick(),
             _ => return,
         }
@@ -62,6 +63,7 @@ impl World {
         self.client.hung_until = self.client.hung_until.min(self.now);
         self.client.frozen_until = self.client.frozen_until.min(self.now);
         self.app.paused_until = self.now;
+        self.app_down_until = self.now;
     }
 
     /// Says an old word again now and then: ACK, PROBE, PROBE_ACK and NACK may come late and twice.

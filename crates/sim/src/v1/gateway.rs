@@ -23,6 +23,8 @@ pub(super) struct Gateway {
     pub(super) stalled_until: Time,
     pub(super) ids: IdSource,
     crowds: [Arc<Crowd>; 2],
+    /// The app is dialled again: when it is known what comes of that, and how many messages it would get again.
+    pub(super) dialing: Option<(Time, u64)>,
     /// For the app's full socket.
     pub(super) outbox: VecDeque<Frame>,
     pub(super) last: Option<(SessionId, LastWord, (u64, u64))>,
@@ -47,6 +49,7 @@ impl Gateway {
             stalled_until: 0,
             ids: IdSource::new(1, seed),
             crowds: Default::default(),
+            dialing: None,
             outbox: VecDeque::new(),
             last: None,
             counters: (0, 0),
@@ -73,6 +76,7 @@ impl World {
             progress |= self.read_line(place);
         }
         let Some((id, mut session)) = self.gateway.session.take() else { return progress };
+        progress |= self.take_app(&mut session);
         progress |= self.flush_app(&mut session);
         progress |= self.read_app(&mut session);
         let at = self.at(self.now);
@@ -82,7 +86,9 @@ impl World {
             let app = session.wants_kernel_view(Leg::App, at).map(|_| KernelView::all_taken());
             session.handle_timeout(at, [None, app]);
         }
+        progress |= self.dial_app(&mut session);
         progress |= self.transmit(&mut session);
+        progress |= self.give_again(&mut session);
         progress |= self.part(&mut session);
         progress |= self.carry_out(&mut session);
         progress |= self.probe(&mut session);
@@ -161,7 +167,11 @@ impl World {
         let at = self.at(self.now);
         let Some(message) = session.handle_client_message(text, payload, at) else { return };
         let mut payload = message.payload.to_vec();
+        let (text, is_now) = (message.text, message.is_now);
         self.oracle.session().taken[1] += 1;
+        if !is_now {
+            return;
+        }
         self.gateway.passed += 1;
         let is_50th = self.gateway.passed.is_multiple_of(50);
         if is_50th && self.bug == Some(V1Bug::EarlyAck) {
@@ -173,7 +183,7 @@ impl World {
         if payload.is_empty() && self.bug == Some(V1Bug::LostEmpty) {
             return;
         }
-        let frame = if message.text { Frame::Text(payload) } else { Frame::Word(payload) };
+        let frame = if text { Frame::Text(payload) } else { Frame::Word(payload) };
         self.gateway.outbox.push_back(frame);
     }
 
@@ -285,6 +295,7 @@ impl World {
         self.gateway.line = Some(place);
         self.gateway.outbox.clear();
         self.gateway.reading_app = true;
+        self.gateway.dialing = None;
         self.app = Default::default();
         self.watch.begin(self.now);
         self.stale = Default::default();
@@ -346,7 +357,17 @@ impl World {
                     }
                     self.oracle.session().told[1] += messages;
                 }
-                V1Note::Session(_) | V1Note::ToApp(_) | V1Note::Resumed { .. } | V1Note::Duplicate => {}
+                V1Note::Unsent(messages) => {
+                    self.count("unsent");
+                    self.oracle.session().told[1] += messages;
+                }
+                V1Note::RetransmittedToApp => self.count("retransmitted to the app"),
+                V1Note::AppDetached(_) => self.count("app detached"),
+                V1Note::Session(_)
+                | V1Note::ToApp(_)
+                | V1Note::Resumed { .. }
+                | V1Note::AppResumed { .. }
+                | V1Note::Duplicate => {}
             }
         }
     }

@@ -57,6 +57,14 @@ pub(super) struct Seen {
     pub(super) to_app: Vec<u32>,
     /// The first of the client's messages that can be in it.
     base: u32,
+    /// The last of them that came on the app's present connection.
+    last: u32,
+    /// So many of the next may have come before.
+    repeats: u64,
+    /// Nothing of what it gets again was written yet; for bugs.
+    pub(super) is_replaying: bool,
+    /// The app has had more than one connection.
+    pub(super) restarted: bool,
     /// Those between them that the app did not get.
     missed: Vec<u32>,
     /// Messages that the client's code has handled, those of the control API as well.
@@ -67,6 +75,13 @@ pub(super) struct Seen {
     pub(super) taken: [u64; 2],
     /// Those of either that had their end.
     pub(super) told: [u64; 2],
+}
+
+impl Seen {
+    /// The app has it, or never gets it.
+    fn knows(&self, number: u32) -> bool {
+        self.to_app.binary_search(&number).is_ok() || self.missed.contains(&number)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +114,7 @@ impl Oracle {
 
     /// Another session begins.
     pub(super) fn begin(&mut self) {
-        self.sessions.push(Seen { base: self.base, ..Seen::default() });
+        self.sessions.push(Seen { base: self.base, last: self.base - 1, ..Seen::default() });
     }
 
     pub(super) fn session(&mut self) -> &mut Seen {
@@ -149,10 +164,16 @@ impl Oracle {
         }
     }
 
+    /// The app has another connection, and is told how many of the next messages may have come before.
+    pub(super) fn app_is_back(&mut self, repeats: u64) {
+        let seen = self.session();
+        (seen.last, seen.repeats, seen.restarted) = (seen.base - 1, repeats, true);
+        seen.is_replaying = repeats > 0;
+    }
+
     /// The app took a message.
     pub(super) fn app_got(&mut self, text: bool, payload: &[u8]) {
-        let base = self.session().base;
-        let last = self.session().to_app.last().copied().unwrap_or(base - 1);
+        let last = self.session().last;
         // Those without bytes have no time limit: it must be the next of them.
         let next_empty = (last + 1..).find(|number| is_empty(*number)).unwrap_or(last + 1);
         let Some((_, number)) = read(text, payload, b'c', next_empty) else {
@@ -160,15 +181,41 @@ impl Oracle {
             self.object(Invariant::Bytes, what);
             return;
         };
-        let may_be_missed = |number: &u32| self.submitted.get(number).copied().unwrap_or(false);
-        let missed: Vec<u32> = (last + 1..number).collect();
-        let wrong = number <= last || !missed.iter().all(may_be_missed);
+        let wrong = number <= last || self.is_gap_wrong(last, number) || self.is_repeat_wrong(number);
         let seen = self.session();
-        seen.to_app.push(number);
+        seen.last = number;
+        seen.repeats = seen.repeats.saturating_sub(1);
+        let missed: Vec<u32> = (last + 1..number).filter(|it| !seen.knows(*it)).collect();
         seen.missed.extend(missed);
+        if let Err(place) = seen.to_app.binary_search(&number) {
+            seen.to_app.insert(place, number);
+        }
         if wrong {
             self.object(Invariant::Order, format!("the app got {number} behind {last}"));
         }
+    }
+
+    /// Returns whether what is left out between two messages to the app may not be left out.
+    fn is_gap_wrong(&mut self, last: u32, number: u32) -> bool {
+        let is_lossy = !self.handled_is_received;
+        let seen = self.session();
+        // What comes first on another connection is behind what the app is known to have.
+        let is_first = seen.restarted && last < seen.base;
+        let left_out: Vec<u32> = (last + 1..number)
+            .filter(|it| !seen.missed.contains(it))
+            .filter(|it| !is_first || seen.to_app.binary_search(it).is_err())
+            .collect();
+        // Where handled only means written, a connection that is cut takes some with it.
+        let is_excused = is_lossy && is_first;
+        let may_expire = |it: &u32| self.submitted.get(it).copied().unwrap_or(true);
+        !is_excused && !left_out.iter().all(may_expire)
+    }
+
+    /// Returns whether the app may not get a message that it has had, or that was left out before.
+    fn is_repeat_wrong(&mut self, number: u32) -> bool {
+        let seen = self.session();
+        let is_repeat = seen.to_app.binary_search(&number).is_ok();
+        (is_repeat && seen.repeats == 0) || seen.missed.contains(&number)
     }
 
     /// Returns how many messages the client's code, and the app, can have acknowledged in this session.
@@ -193,6 +240,10 @@ impl Oracle {
 
     /// When all is quiet: the app has each message that was not given an end without it.
     pub(super) fn check_all_arrived(&mut self) {
+        // Where handled only means written, a connection that is cut takes some with it.
+        if !self.handled_is_received && self.session().restarted {
+            return;
+        }
         let lacks = |number: &&u32| {
             !self.app_has(**number)
                 && !matches!(self.fates.get(number), Some(Fate::Refused(_) | Fate::Expired(_)))
@@ -255,7 +306,7 @@ impl Oracle {
             }
         }
         for number in self.sessions.iter().flat_map(|seen| &seen.missed).copied().collect::<Vec<_>>() {
-            if self.fates.get(&number) == Some(&Fate::Handled) {
+            if self.handled_is_received && self.fates.get(&number) == Some(&Fate::Handled) {
                 self.object(
                     Invariant::TrueEnd,
                     format!("{number} is handled, and later ones came without it"),

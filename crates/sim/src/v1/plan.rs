@@ -78,6 +78,7 @@ impl Plan {
             heartbeat: leg.ping_interval,
             page_frozen_after: Duration::from_secs(random.u64(3..20)),
             app_ack: if random.u32(0..3) == 0 { AppAck::Written } else { AppAck::Received },
+            app_hold: draw_hold(random),
         };
         let client_window = match tiny && random.bool() {
             true => draw_tiny(random),
@@ -114,6 +115,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// Returns whether the session waits for an app that restarts.
+    pub(super) fn holds(&self) -> bool {
+        !self.limits.app_hold.is_zero()
+    }
+
     /// Returns how many bytes the largest message has, with what the oracle writes around them.
     pub(super) fn message_max(&self) -> usize {
         let bytes = if self.has_large { self.bytes_max.max(LARGE_MAX) } else { self.bytes_max };
@@ -124,6 +130,15 @@ impl Plan {
         let is_large = self.has_large && random.u32(0..40) == 0;
         random.usize(0..=if is_large { LARGE_MAX } else { self.bytes_max })
     }
+}
+
+/// Most apps are not waited for; some for long enough, some not.
+fn draw_hold(random: &mut fastrand::Rng) -> Duration {
+    Duration::from_secs(match random.u32(0..6) {
+        0 | 1 => 60,
+        2 => random.u64(1..5),
+        _ => 0,
+    })
 }
 
 /// Few messages, or few bytes, or both.

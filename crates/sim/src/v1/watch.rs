@@ -46,6 +46,12 @@ impl Watch {
         self.attach(now);
     }
 
+    /// The app has another connection.
+    pub(super) fn begin_app(&mut self) {
+        self.barrier = None;
+        self.behind.clear();
+    }
+
     pub(super) fn attach(&mut self, now: Time) {
         (self.heard_at, self.page_heard_at) = (now, now);
     }
@@ -160,15 +166,19 @@ impl World {
         // After a stall of our own the peer gets its time anew.
         let since = |heard_at: Time| self.now - self.now.min(heard_at.max(self.gateway.stalled_until));
         // A full socket has no place for a probe; its limit is another, and its time comes first.
-        let was_full = self.watch.full_at.is_some_and(|at| at >= self.watch.heard_at);
-        let stalled = if was_full { micros(limits.session.client.write_stall_after) } else { 0 };
+        let stalled = |heard_at: Time| {
+            let was_full = self.watch.full_at.is_some_and(|at| at >= heard_at);
+            if was_full { micros(limits.session.client.write_stall_after) } else { 0 }
+        };
         let silent = since(self.watch.heard_at);
         let page_silent = since(self.watch.page_heard_at);
         // A client that sent something behind a probe that it left unanswered is taken for one that never pongs.
         let never = session.detector(Leg::Client).is_some_and(|it| it.pong_habit() == PongHabit::Never);
         let leg = &limits.session.client;
-        let bound = micros(if never { leg.idle_timeout } else { leg.bound() }) + stalled + SLACK;
-        let page_bound = micros(limits.heartbeat + limits.page_frozen_after) + stalled + SLACK;
+        let bound = micros(if never { leg.idle_timeout } else { leg.bound() });
+        let bound = bound + stalled(self.watch.heard_at) + SLACK;
+        let page_bound = micros(limits.heartbeat + limits.page_frozen_after);
+        let page_bound = page_bound + stalled(self.watch.page_heard_at) + SLACK;
         if silent > bound {
             let what = format!("the client is silent for {} ms, and attached", silent / MS);
             self.oracle.object(Invariant::Liveness, what);

@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) opened: bool,
     pub(super) gateway: Gateway,
     pub(super) app: AppLine,
+    /// Nobody listens at its address before.
+    pub(super) app_down_until: Time,
     pub(super) watch: Watch,
     /// Words that were said before, down and up.
     pub(super) stale: [VecDeque<Vec<u8>>; 2],
@@ -65,6 +67,7 @@ impl World {
             now: 0,
             opened: false,
             app: AppLine::default(),
+            app_down_until: 0,
             watch: Watch::default(),
             stale: Default::default(),
             lines: Vec::new(),
@@ -218,6 +221,9 @@ impl World {
             self.app.to_gateway.next_at(),
         ];
         let lines = self.lines.iter().filter_map(Line::next_at);
+        if let Some((at, _)) = self.gateway.dialing {
+            next = next.min(at.max(gateway_at));
+        }
         for at in [self.client.dial_until(), self.client.work_at()].into_iter().flatten() {
             next = next.min(at.max(client_at));
         }

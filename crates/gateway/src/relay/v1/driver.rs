@@ -15,12 +15,13 @@ use tokio::net::TcpStream;
 use super::super::alarm::Alarm;
 use super::super::driver::is_given_up;
 use super::super::line::Line;
-use super::super::mailbox::{Arrival, Mailbox};
+use super::super::mailbox::{AppArrival, Arrival, Mailbox};
 use super::super::messages::tell_of_messages;
 use super::super::notes::tell_of_peer;
 use super::super::vigil;
 use super::{ClientLine, V1Line, parting};
 use crate::feed::What;
+use crate::front::Redial;
 use crate::shared::{Shared, clock};
 use crate::sys;
 
@@ -39,6 +40,7 @@ pub(super) struct V1Driver {
     pub(super) client: Option<Box<ClientLine>>,
     pub(super) app: V1Line,
     alarm: Alarm,
+    redial: Option<Arc<Redial>>,
     /// Messages of the app that it was told have arrived.
     receipted: u64,
 }
@@ -50,10 +52,11 @@ impl V1Driver {
         session: V1Session,
         client: Box<ClientLine>,
         app: V1Line,
+        redial: Option<Arc<Redial>>,
         now: Instant,
     ) -> V1Driver {
         let alarm = Alarm::new(shared.started, session.poll_timeout().unwrap_or(now));
-        V1Driver { shared, entry, session, client: Some(client), app, alarm, receipted: 0 }
+        V1Driver { shared, entry, session, client: Some(client), app, alarm, redial, receipted: 0 }
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -87,7 +90,9 @@ impl V1Driver {
             }
             // Only now: a late timer must not condemn a peer whose bytes were waiting to be read.
             self.handle_timeouts(now);
+            self.dial(now);
             progress |= self.transmit(now);
+            progress |= self.give_again(now);
             progress |= self.part();
             progress |= self.carry_out();
             progress |= self.probe(now);
@@ -116,6 +121,9 @@ impl V1Driver {
         for arrival in mail.arrivals {
             self.take_arrival(arrival, now);
         }
+        if let Some(arrival) = mail.app {
+            self.take_app(arrival, now);
+        }
         if let Some(order) = mail.end {
             self.session.handle_end(order.reason, order.frame, now);
         }
@@ -142,6 +150,38 @@ impl V1Driver {
                 self.client = Some(Box::new(ClientLine { line: V1Line::new(line), peer, place }));
                 self.take_early(Leg::Client, &early, now);
             }
+        }
+    }
+
+    /// Dials the app again, when the machine wants that; what comes of it is left in the mailbox.
+    fn dial(&mut self, now: Instant) {
+        let Some(again) = self.session.poll_dial(now) else { return };
+        let Some(redial) = self.redial.clone() else { return };
+        let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
+        self.shared.connections.spawn(async move {
+            // A gateway that leaves dials nobody: its sessions have their end soon.
+            let dialled = shared.stop.run_until_cancelled(redial.dial(&shared, again)).await;
+            if let Some(arrival) = dialled {
+                entry.handle().app_arrive(arrival);
+            }
+        });
+    }
+
+    /// Takes what came of dialing the app again.
+    fn take_app(&mut self, arrival: AppArrival, now: Instant) {
+        match arrival {
+            AppArrival::Later => self.session.handle_dial_failed(None, now),
+            AppArrival::Refused(told) => self.session.handle_dial_failed(Some(&told), now),
+            AppArrival::Here { stream, early } => match TcpStream::from_std(stream) {
+                Err(_) => self.session.handle_dial_failed(None, now),
+                Ok(stream) if self.session.handle_app_dialled(fastrand::u64(..), now) => {
+                    sys::prepare(&stream, &self.shared.session_limits.app);
+                    let line = Line::new(Leg::App, stream, ReservedBits::None, &self.shared, now);
+                    self.app = V1Line::new(line);
+                    self.take_early(Leg::App, &early, now);
+                }
+                Ok(_) => {}
+            },
         }
     }
 
@@ -248,6 +288,17 @@ impl V1Driver {
                         shared.feed.publish(What::SessionResumed { id, peer, outage, to_client });
                     }
                 }
+                V1Note::AppDetached(why) => {
+                    tracing::debug!(%id, why = &*why, "app lost, waiting for it");
+                    shared.feed.publish(What::SessionAppDetached { id, why });
+                }
+                V1Note::AppResumed { outage, again } => {
+                    shared.metrics.v1.app_resumed(outage);
+                    tracing::debug!(%id, outage_seconds = outage.as_secs_f64(), again, "app is back");
+                    shared.feed.publish(What::SessionAppResumed { id, outage, again });
+                }
+                V1Note::RetransmittedToApp => shared.metrics.v1.retransmits_to_app.increment(1),
+                V1Note::Unsent(messages) => shared.metrics.v1.unsent(messages),
                 V1Note::Duplicate => shared.metrics.v1.duplicates.increment(1),
                 V1Note::Retransmitted => shared.metrics.v1.retransmits.increment(1),
             }
@@ -263,16 +314,19 @@ impl V1Driver {
         }
         let progress = self.session.progress();
         if !self.session.is_attached() {
-            self.entry.publish_detached();
+            self.entry.publish_detached(Leg::Client);
             let id = self.entry.id();
             let victim = if self.session.is_closing() {
                 None
             } else {
-                self.shared.parking.park(id, progress.kept_bytes)
+                self.shared.parking.park(id, progress.kept_bytes + progress.under_way_bytes)
             };
             if let Some(victim) = victim {
                 self.shared.evict(victim);
             }
+        }
+        if self.session.is_app_awaited() {
+            self.entry.publish_detached(Leg::App);
         }
         self.entry.publish_delivery(&Progress {
             sent: progress.to_client.sent,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use pulsegate_core::v1::{Assembler, Secret};
 use pulsegate_core::{Leg, ReservedBits};
-use pulsegate_registry::{Hello, Permit, V1Session};
+use pulsegate_registry::{Hello, Permit, ToApp, V1Session};
 
 pub(crate) use parting::refuse;
 pub(super) use parting::refuse_late;
@@ -47,6 +47,12 @@ impl V1Line {
     fn new(line: Line) -> V1Line {
         V1Line { line, assembler: Assembler::default(), backlog: false }
     }
+
+    /// Puts a message for the app behind what waits for it.
+    fn give(&mut self, message: ToApp<'_>) {
+        let mask = self.line.mask();
+        self.line.outbox.push_message(message.text, &[message.payload], mask);
+    }
 }
 
 /// Starts the session's task.
@@ -68,7 +74,7 @@ fn serve(permit: Permit, mut driver: Box<V1Driver>) -> impl Future<Output = ()> 
 }
 
 fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Box<V1Driver>) {
-    let Established { permit, place, info, client, client_early, app, app_early, .. } = established;
+    let Established { permit, place, info, client, client_early, app, app_early, redial, .. } = established;
     sys::prepare(&client, &shared.session_limits.client);
     sys::prepare(&app, &shared.session_limits.app);
     let now = clock();
@@ -85,7 +91,7 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Box<V1Driver
     let peer = info.peer;
     let entry = list(shared, &permit, info, now);
     let client = Box::new(ClientLine { line: V1Line::new(client), peer, place });
-    let mut driver = V1Driver::new(Arc::clone(shared), entry, session, client, V1Line::new(app), now);
+    let mut driver = V1Driver::new(Arc::clone(shared), entry, session, client, V1Line::new(app), redial, now);
     driver.take_early(Leg::Client, &client_early, now);
     driver.take_early(Leg::App, &app_early, now);
     (permit, Box::new(driver))

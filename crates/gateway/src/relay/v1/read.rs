@@ -171,8 +171,9 @@ impl V1Driver {
             Piece::Message { text, payload, used } => {
                 match session.handle_client_message(text, payload, now) {
                     Some(message) => {
-                        let mask = app.line.mask();
-                        app.line.outbox.push_message(message.text, &[message.payload], mask);
+                        if message.is_now {
+                            app.give(message);
+                        }
                         self.shared.metrics.v1.accepted(1);
                         Found::Message { used, bytes: message.payload.len() }
                     }

@@ -88,6 +88,20 @@ impl V1Driver {
         progress
     }
 
+    /// Gives the app what could not be written to it when it came; returns whether there was something.
+    pub(super) fn give_again(&mut self, now: Instant) -> bool {
+        let V1Driver { session, app, .. } = self;
+        let mut progress = false;
+        while app.line.takes_more()
+            && app.line.outbox.len() < READ_BYTES_MAX
+            && let Some(message) = session.poll_app_message(now)
+        {
+            app.give(message);
+            progress = true;
+        }
+        progress
+    }
+
     /// Writes the pings that are due and may go now; returns whether there was one.
     pub(super) fn probe(&mut self, now: Instant) -> bool {
         let mut progress = false;

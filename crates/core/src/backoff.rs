@@ -5,10 +5,10 @@ use std::time::Duration;
 /// What was refused begins anew no sooner than after so many doublings.
 const PENALTY_ATTEMPTS: u32 = 4;
 
-/// Full jitter: a wait is anywhere between nothing and a bound that doubles, so that the clients of a gateway that went
-/// away don't come back at once.
+/// Full jitter: a wait is anywhere between nothing and a bound that doubles, so that those who lost the same peer don't
+/// come back at once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     rng: fastrand::Rng,
     min: Duration,
     max: Duration,
@@ -16,23 +16,25 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(min: Duration, max: Duration, seed: u64) -> Backoff {
+    /// Starts with waits of at most `min`, which grow to at most `max`.
+    pub fn new(min: Duration, max: Duration, seed: u64) -> Backoff {
         Backoff { rng: fastrand::Rng::with_seed(seed), min, max, attempts: 0 }
     }
 
     /// Returns how long to wait before the next attempt.
-    pub(super) fn wait(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let bound = self.min.saturating_mul(1 << self.attempts.min(31)).min(self.max);
         self.attempts = self.attempts.saturating_add(1);
         bound.mul_f64(self.rng.f64())
     }
 
-    pub(super) fn reset(&mut self) {
+    /// Begins anew with short waits.
+    pub fn reset(&mut self) {
         self.attempts = 0;
     }
 
     /// Makes the next wait long: who was refused would be refused again.
-    pub(super) fn penalize(&mut self) {
+    pub fn penalize(&mut self) {
         self.attempts = self.attempts.max(PENALTY_ATTEMPTS);
     }
 }

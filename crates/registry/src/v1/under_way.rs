@@ -1,0 +1,163 @@
+//! The client's messages that the app is not known to have.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::ToApp;
+
+/// They stay until the app has them, so that another connection of the app can be given them again.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    queue: VecDeque<Kept>,
+    bytes: usize,
+    /// So many of them, from the front, were given to the app's present connection or are dropped.
+    given: usize,
+    /// So many were dropped so far.
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    seq: u64,
+    text: bool,
+    /// A connection of the app has been given it.
+    was_given: bool,
+    /// It came too late for its time limit: the app never gets it.
+    is_dropped: bool,
+    bytes: usize,
+    /// `None`: there is no other connection that could be given it.
+    payload: Option<Box<[u8]>>,
+    expires_at: Option<Instant>,
+}
+
+impl UnderWay {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Their payload bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns whether a message that comes now may go to the app at once.
+    pub(super) fn is_all_given(&self) -> bool {
+        self.given == self.queue.len()
+    }
+
+    /// Returns how many, of all that came, no connection of the app was given so far.
+    pub(super) fn unsent(&self) -> u64 {
+        let waiting = self.queue.iter().skip(self.given).filter(|kept| !kept.was_given && !kept.is_dropped);
+        self.dropped + waiting.count() as u64
+    }
+
+    /// Takes a message that is given to the app at once.
+    pub(super) fn push_given(&mut self, seq: u64, message: ToApp<'_>, keep: bool) {
+        self.push(seq, message, keep, None);
+        self.given = self.queue.len();
+        self.queue.back_mut().into_iter().for_each(|kept| kept.was_given = true);
+    }
+
+    /// Takes a message that waits.
+    pub(super) fn push_waiting(&mut self, seq: u64, message: ToApp<'_>, expires_at: Option<Instant>) {
+        self.push(seq, message, true, expires_at);
+    }
+
+    fn push(&mut self, seq: u64, message: ToApp<'_>, keep: bool, expires_at: Option<Instant>) {
+        let ToApp { text, payload, .. } = message;
+        self.bytes += payload.len();
+        self.queue.push_back(Kept {
+            seq,
+            text,
+            was_given: false,
+            is_dropped: false,
+            bytes: payload.len(),
+            payload: keep.then(|| payload.into()),
+            expires_at,
+        });
+    }
+
+    /// Returns the size of the next that waits.
+    pub(super) fn next_bytes(&mut self) -> Option<usize> {
+        while self.queue.get(self.given)?.is_dropped {
+            self.given += 1;
+        }
+        self.queue.get(self.given).map(|kept| kept.bytes)
+    }
+
+    /// Gives the next that waits, and whether a connection before this one was given it.
+    pub(super) fn give(&mut self) -> Option<(ToApp<'_>, bool)> {
+        self.next_bytes()?;
+        let kept = self.queue.get_mut(self.given)?;
+        self.given += 1;
+        let again = std::mem::replace(&mut kept.was_given, true);
+        let payload = kept.payload.as_deref().unwrap_or_default();
+        Some((ToApp { text: kept.text, payload, is_now: true }, again))
+    }
+
+    /// The app has so many more of those that were given to its present connection.
+    pub(super) fn settle(&mut self, mut messages: u64) {
+        while let Some(kept) = self.queue.pop_front_if(|kept| kept.is_dropped || messages > 0) {
+            messages -= u64::from(!kept.is_dropped);
+            self.bytes -= kept.bytes;
+            self.given = self.given.saturating_sub(1);
+        }
+    }
+
+    /// The app's connection is gone: all wait for the next. Returns how many had been given to it.
+    pub(super) fn restart(&mut self) -> u64 {
+        let given = std::mem::take(&mut self.given);
+        self.queue.iter().take(given).filter(|kept| !kept.is_dropped).count() as u64
+    }
+
+    /// Returns how many the app may have although it was given them by an earlier connection.
+    pub(super) fn repeats(&self) -> u64 {
+        self.queue.iter().skip(self.given).take_while(|kept| kept.was_given || kept.is_dropped).count() as u64
+    }
+
+    /// Drops those whose time is over before any connection was given them; `dropped` gets their numbers.
+    pub(super) fn expire(&mut self, now: Instant, mut dropped: impl FnMut(u64)) {
+        let is_over = |kept: &&mut Kept| !kept.was_given && !kept.is_dropped && is_due(kept, now);
+        for kept in self.queue.iter_mut().skip(self.given).filter(is_over) {
+            kept.is_dropped = true;
+            self.bytes -= std::mem::take(&mut kept.bytes);
+            kept.payload = None;
+            self.dropped += 1;
+            dropped(kept.seq);
+        }
+        self.settle(0);
+    }
+
+    /// Returns when [`expire`](UnderWay::expire) has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = self.queue.iter().skip(self.given);
+        waiting.filter(|kept| !kept.was_given && !kept.is_dropped).filter_map(|kept| kept.expires_at).min()
+    }
+
+    /// Nothing waits any more; `unsent` gets the numbers of those that no connection was given. Returns how many of the
+    /// rest some connection was given, but not the present one.
+    pub(super) fn give_up(&mut self, mut unsent: impl FnMut(u64)) -> u64 {
+        let given = std::mem::replace(&mut self.given, self.queue.len());
+        let mut maybe = 0;
+        for kept in self.queue.iter_mut().skip(given).filter(|kept| !kept.is_dropped) {
+            match kept.was_given {
+                true => maybe += 1,
+                false => unsent(kept.seq),
+            }
+        }
+        maybe
+    }
+
+    /// Gives back memory that is held for nothing.
+    pub(super) fn shrink(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+}
+
+fn is_due(kept: &Kept, now: Instant) -> bool {
+    kept.expires_at.is_some_and(|at| now >= at)
+}
