@@ -9,6 +9,7 @@
 
 mod edges;
 mod faults;
+mod hold;
 mod kit;
 mod messages;
 mod passing;

@@ -21,6 +21,8 @@ pub(super) struct AppLeg {
     pub(super) deadline: Option<Instant>,
     /// So many of the messages that this connection was given are settled.
     settled: u64,
+    /// Of those that waited so many may be without an answer.
+    pub(super) unanswered_max: Option<u32>,
 }
 
 impl AppLeg {
@@ -31,12 +33,18 @@ impl AppLeg {
             delivery: Delivery::default(),
             deadline: None,
             settled: 0,
+            unanswered_max: None,
         }
     }
 
     /// Whether messages may go to it.
     pub(super) fn is_open(&self) -> bool {
         !self.end.close_sent && !self.end.close_received && !self.end.is_done()
+    }
+
+    /// Whether it has handled something that this connection was given.
+    pub(super) fn has_handled(&self) -> bool {
+        self.settled > 0
     }
 
     pub(super) fn poll_order(&mut self) -> Option<Order> {
@@ -206,7 +214,8 @@ impl V1Session {
 
     /// Returns the next message for the app that could not be written when it came.
     pub fn poll_app_message(&mut self, now: Instant) -> Option<ToApp<'_>> {
-        if !self.is_app_open() {
+        let enough = |max: u32| self.under_way.given() >= max as usize;
+        if !self.is_app_open() || self.app.unanswered_max.is_some_and(enough) {
             return None;
         }
         self.expire_waiting(now);

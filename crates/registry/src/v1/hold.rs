@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::{Backoff, EndReason, Leg};
 
+use pulsegate_heartbeat::{Detector, PongHabit};
+
 use super::app::AppLeg;
 use super::{V1Note, V1Session};
 use crate::session::Ending;
@@ -11,6 +13,10 @@ use crate::session::Ending;
 /// Waits between two dials are drawn below a bound that grows from the first to the second.
 const DIAL_WAIT_MIN: Duration = Duration::from_millis(250);
 const DIAL_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// So many of the messages that waited are given to an app that is back until it has answered for some: if it crashes again
+/// it gets few of them for another time.
+const REPLAY_STEP: u32 = 16;
 
 /// The app's connection is lost.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub(super) struct Hold {
     /// What the client is told then.
     told: Box<str>,
     backoff: Backoff,
+    /// The app is one that answers pings.
+    answers: bool,
     phase: Phase,
 }
 
@@ -32,8 +40,8 @@ enum Phase {
         dial_at: Instant,
     },
     Dialing,
-    /// It is back. If it is lost again before this time it was no better than a dial that failed: an app that crashes in a
-    /// loop gets no more of them, and no more time.
+    /// It is back. If it is lost again before this time the next dial waits for longer; and if it has not handled anything
+    /// until then it gets no more time than it had, since it may crash in a loop.
     Back {
         steady_at: Instant,
     },
@@ -73,19 +81,20 @@ impl V1Session {
             return false;
         }
         let before = self.hold.take().filter(|hold| !hold.is_steady(now)).map(|hold| *hold);
-        let (since, until, mut backoff) = match before {
-            Some(hold) => (hold.since, hold.until, hold.backoff),
-            None => {
-                let backoff = Backoff::new(DIAL_WAIT_MIN, DIAL_WAIT_MAX, self.tokens.seed());
-                (now, now + self.limits.app_hold, backoff)
-            }
+        let habit = self.detector(Leg::App).map(Detector::pong_habit);
+        let answers = habit == Some(PongHabit::Answers) || before.as_ref().is_some_and(|hold| hold.answers);
+        let fresh = (now, now + self.limits.app_hold);
+        let ((since, until), mut backoff) = match before {
+            Some(hold) if self.app.has_handled() => (fresh, hold.backoff),
+            Some(hold) => ((hold.since, hold.until), hold.backoff),
+            None => (fresh, Backoff::new(DIAL_WAIT_MIN, DIAL_WAIT_MAX, self.tokens.seed())),
         };
         if now >= until {
             return false;
         }
         let phase = Phase::Waiting { dial_at: now + backoff.wait() };
         let (ending, told) = (ending.clone(), told.into());
-        self.hold = Some(Box::new(Hold { since, until, ending, told, backoff, phase }));
+        self.hold = Some(Box::new(Hold { since, until, ending, told, backoff, answers, phase }));
         true
     }
 
@@ -111,7 +120,9 @@ impl V1Session {
         hold.phase = Phase::Back { steady_at: now + DIAL_WAIT_MAX };
         let outage = now.saturating_duration_since(hold.since);
         let again = self.under_way.repeats();
+        let steps = hold.answers.then_some(REPLAY_STEP);
         self.app = AppLeg::new(&self.limits, &self.crowds[Leg::App.index()], seed, now);
+        self.app.unanswered_max = steps;
         self.notes.push_back(V1Note::AppResumed { outage, again });
         true
     }

@@ -44,6 +44,11 @@ impl UnderWay {
         self.bytes
     }
 
+    /// Returns how many were given to the app's present connection.
+    pub(super) fn given(&self) -> usize {
+        self.given
+    }
+
     /// Returns whether a message that comes now may go to the app at once.
     pub(super) fn is_all_given(&self) -> bool {
         self.given == self.queue.len()
@@ -160,4 +165,76 @@ impl UnderWay {
 
 fn is_due(kept: &Kept, now: Instant) -> bool {
     kept.expires_at.is_some_and(|at| now >= at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn text(payload: &str) -> ToApp<'_> {
+        ToApp { text: true, payload: payload.as_bytes(), is_now: false }
+    }
+
+    fn give_all(under_way: &mut UnderWay) -> Vec<(String, bool)> {
+        std::iter::from_fn(|| {
+            let (message, again) = under_way.give()?;
+            Some((String::from_utf8(message.payload.to_vec()).unwrap(), again))
+        })
+        .collect()
+    }
+
+    fn pairs(expected: &[(&str, bool)]) -> Vec<(String, bool)> {
+        expected.iter().map(|(text, again)| ((*text).to_owned(), *again)).collect()
+    }
+
+    #[test]
+    fn what_is_not_settled_comes_again_in_order_and_first() {
+        let mut under_way = UnderWay::default();
+        for (seq, payload) in [(1, "a"), (2, "b"), (3, "c")] {
+            under_way.push_given(seq, text(payload), true);
+        }
+        under_way.settle(1);
+        assert_eq!((under_way.restart(), under_way.repeats()), (2, 2));
+        under_way.push_waiting(4, text("d"), None);
+        assert_eq!((under_way.repeats(), under_way.unsent(), under_way.bytes()), (2, 1, 3));
+        assert_eq!(give_all(&mut under_way), pairs(&[("b", true), ("c", true), ("d", false)]));
+        assert!(under_way.is_all_given() && under_way.unsent() == 0);
+        under_way.settle(3);
+        assert!(under_way.is_empty() && under_way.bytes() == 0);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "an origin for times that nothing waits for")]
+    fn what_is_too_old_is_dropped_unless_some_connection_was_given_it() {
+        let now = Instant::now();
+        let soon = now + Duration::from_secs(1);
+        let mut under_way = UnderWay::default();
+        under_way.push_waiting(1, text("given in time"), Some(soon));
+        assert_eq!(give_all(&mut under_way).len(), 1);
+        under_way.restart();
+        under_way.push_waiting(2, text("too old"), Some(soon));
+        under_way.push_waiting(3, text("patient"), None);
+        assert_eq!(under_way.poll_timeout(), Some(soon));
+        let mut dropped = Vec::new();
+        under_way.expire(soon, |seq| dropped.push(seq));
+        under_way.expire(soon, |seq| dropped.push(seq));
+        assert_eq!((dropped, under_way.poll_timeout(), under_way.unsent()), (vec![2], None, 2));
+        assert_eq!(give_all(&mut under_way), pairs(&[("given in time", true), ("patient", false)]));
+        // The dropped one is passed with the one before it.
+        under_way.settle(1);
+        assert_eq!((under_way.len(), under_way.bytes()), (1, "patient".len()));
+    }
+
+    #[test]
+    fn who_gives_up_tells_apart_what_may_have_come_and_what_never_did() {
+        let mut under_way = UnderWay::default();
+        under_way.push_given(1, text("a"), true);
+        under_way.restart();
+        under_way.push_waiting(2, text("b"), None);
+        let mut unsent = Vec::new();
+        assert_eq!((under_way.give_up(|seq| unsent.push(seq)), unsent), (1, vec![2]));
+        assert_eq!(under_way.give_up(|_| panic!("told twice")), 0);
+    }
 }

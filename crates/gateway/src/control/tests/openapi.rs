@@ -225,6 +225,8 @@ async fn every_event_obeys_the_file() {
         outage: Duration::from_millis(1500),
         to_client: 3,
     });
+    kit.shared.feed.publish(What::SessionAppDetached { id, why: "1006 app connection lost".into() });
+    kit.shared.feed.publish(What::SessionAppResumed { id, outage: Duration::from_millis(1500), again: 3 });
     kit.end(&session, unreachable());
     let other = kit.open(&[]);
     kit.end(&other, cut());
