@@ -59,6 +59,14 @@ pub(crate) fn has_bytes_waiting(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
+/// Returns whether the peer has already left: the next thing to read is the end.
+pub(crate) fn is_over(stream: &TcpStream) -> bool {
+    match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
 /// Sets the options of a session's socket, which has TCP_NODELAY from its handshake. None of them is needed to be
 /// correct, so a kernel that does not know one of them is no reason to refuse.
 pub(crate) fn prepare(stream: &TcpStream, limits: &Limits) {

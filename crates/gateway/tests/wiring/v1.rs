@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pulsegate_core::v1::{Envelope, Meta, ResumeFailCode};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -85,6 +86,29 @@ async fn the_newest_connection_wins_and_the_token_of_the_old_is_used_up() {
     third.ack(1).await;
     third.text("still there").await;
     third.expect_text("still there").await;
+    gateway.stop().await;
+}
+
+/// A dial that its client has given up may be served late; the connection that the client has stays.
+#[tokio::test]
+async fn a_connection_that_was_given_up_before_it_was_served_takes_nothing() {
+    let (gateway, _seen) = gateway(|_| {}).await;
+    let mut line = Line::open(&gateway).await;
+    for _ in 0..50 {
+        let mut late = TcpStream::connect(gateway.data).await.unwrap();
+        // The request leaves together with the FIN.
+        socket2::SockRef::from(&late).set_tcp_cork(true).unwrap();
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: pulsegate.v1, pgr.{}.0\r\n\r\n",
+            line.token
+        );
+        late.write_all(request.as_bytes()).await.unwrap();
+        drop(late);
+    }
+    line.text("still here").await;
+    line.expect_text("still here").await;
+    assert_eq!(gateway.scrape("pulsegate_resumes_total").await, 0);
     gateway.stop().await;
 }
 

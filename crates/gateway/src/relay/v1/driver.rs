@@ -140,6 +140,10 @@ impl V1Driver {
                 return;
             }
         };
+        if early.is_empty() && sys::is_over(&stream) {
+            tracing::debug!(id = %self.id(), "a client has given this connection up that wanted its session back");
+            return;
+        }
         match self.session.handle_hello(&hello, now) {
             Err(refusal) => parting::refuse(&self.shared, stream, place, refusal),
             Ok(()) => {
