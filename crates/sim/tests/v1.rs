@@ -94,8 +94,8 @@ fn no_seed_gives_the_oracle_anything_to_object_to() {
         ("dials given up", SEEDS / 8),
         ("orphans", SEEDS / 40),
         ("stale words", SEEDS * 2),
-        ("app resumed", SEEDS / 10),
-        ("retransmitted to the app", SEEDS / 10),
+        ("app resumed", SEEDS / 20),
+        ("retransmitted to the app", SEEDS / 20),
         ("unsent", SEEDS / 100),
     ] {
         let count = total.get(what).copied().unwrap_or_default();
