@@ -200,6 +200,10 @@ impl Driver {
             match order {
                 // Within a frame there is no place for a Close frame: FIN is all that can be said.
                 Order::Close(frame) => {
+                    if leg == Leg::Client {
+                        self.ask_a_last_time(now);
+                    }
+                    let line = &mut self.lines[leg.index()];
                     if !line.push_close(frame.as_ref()) {
                         line.finishing = true;
                     }

@@ -110,7 +110,12 @@ impl Line {
 
     /// Returns whether something of ours can go behind all that was written, and the socket is not full.
     pub(super) fn takes_more(&self) -> bool {
-        self.is_open() && !self.within_frame && !self.blocked
+        self.is_between_frames() && !self.blocked
+    }
+
+    /// Returns whether something of ours can go behind all that was written.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.is_open() && !self.within_frame
     }
 
     /// Returns whether frames may still go to this peer.

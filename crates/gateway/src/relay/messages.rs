@@ -46,6 +46,19 @@ impl Driver {
         true
     }
 
+    /// Asks the client right before our Close frame what it has read.
+    pub(super) fn ask_a_last_time(&mut self, now: Instant) {
+        let between = self.lines[Leg::App.index()].reader.is_between_messages();
+        let line = &mut self.lines[Leg::Client.index()];
+        if between
+            && line.is_between_frames()
+            && let Some(barrier) = self.session.poll_last_barrier(now, line.outbox.len(), line.probe_len())
+        {
+            line.push_behind(Opcode::Ping, &barrier.to_payload());
+            self.shared.metrics.delivery.barriers_sent.increment(1);
+        }
+    }
+
     /// Returns how many bytes wait for the client where something of ours can go behind all of them, and between two
     /// messages of the app; `None` if it can't, or if the socket is full.
     fn message_place(&self) -> Option<usize> {

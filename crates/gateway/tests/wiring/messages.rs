@@ -101,6 +101,25 @@ async fn messages_of_the_app_are_confirmed_as_far_as_the_client_tells() {
 }
 
 #[tokio::test]
+async fn what_an_app_says_right_before_it_closes_is_confirmed_as_well() {
+    let (gateway, client, mut app) = bare_pair(|_| {}).await;
+    let reading = tokio::spawn(obedient(client));
+    for _ in 0..3 {
+        app.write_all(&app_frame(TEXT, b"hello")).await.unwrap();
+    }
+    app.write_all(&app_frame(0x88, &1000u16.to_be_bytes())).await.unwrap();
+    assert_eq!(reading.await.unwrap().len(), 3);
+    let settled = "pulsegate_deliveries_settled_total{direction=\"to_client\"";
+    let start = Instant::now();
+    while gateway.scrape(settled).await < 3 {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    let received = format!("{settled},outcome=\"delivered\",level=\"received\"}}");
+    assert_eq!(gateway.scrape(&received).await, 3);
+    assert_eq!(gateway.scrape("pulsegate_barriers_sent_total").await, 1);
+}
+
+#[tokio::test]
 async fn of_a_client_that_answers_no_ping_only_the_kernel_is_known() {
     let (gateway, mut client, mut app) =
         bare_pair(|config| config.liveness.verdict_after = Some(PATIENCE)).await;

@@ -156,6 +156,15 @@ impl Delivery {
         asked && open.can_ask(can_answer) && received < passed
     }
 
+    /// Returns whether a barrier is to be written before the last word to the client, behind which nothing more is heard of
+    /// what it has read.
+    pub(crate) fn wants_last_barrier(&self, rules: &DeliveryRules, can_answer: bool) -> bool {
+        let Some(open) = &self.open else { return false };
+        let Counts { passed, received, .. } = open.marks.counts();
+        let is_followed = rules.confirm == Confirm::Received || !open.tracked.is_empty();
+        is_followed && received < passed && open.can_ask(self.can_ever_answer(can_answer))
+    }
+
     /// Takes note that a barrier goes out behind everything that was passed on.
     pub(crate) fn handle_barrier(&mut self, id: ProbeId) {
         if let Some(open) = &mut self.open {

@@ -59,6 +59,18 @@ impl Session {
         Some(id)
     }
 
+    /// Returns the ping to write to the client right before our Close frame, if one is wanted: what an app says and then
+    /// closes is confirmed as well. A client that has closed itself answers no more.
+    pub fn poll_last_barrier(&mut self, now: Instant, ahead: usize, len: usize) -> Option<ProbeId> {
+        let listens = !self.legs[Leg::Client.index()].close_received;
+        if !listens || !self.delivery.wants_last_barrier(&self.limits.delivery, self.can_answer()) {
+            return None;
+        }
+        let id = self.detectors[Leg::Client.index()].poll_barrier(now, ahead, len)?;
+        self.delivery.handle_barrier(id);
+        Some(id)
+    }
+
     /// Returns how far the messages to the client have come.
     pub fn progress(&self) -> Progress {
         self.delivery.progress()
