@@ -26,6 +26,13 @@ def binary():
     raise AssertionError("no pulsegate binary: run `cargo build --release` or set PULSEGATE_BIN")
 
 
+def peer_binary():
+    """The Rust client of pulsegate.v1, which is built beside the gateway."""
+    peer = Path(binary()).parent / "examples" / "peer"
+    assert peer.exists(), "no peer: run `cargo build --release -p pulsegate-client --example peer`"
+    return str(peer)
+
+
 class Gateway:
     """`settings` override single keys as `--set` does; `place` is a network namespace to run in."""
 
