@@ -25,7 +25,6 @@ class Line:
         self.name, self.connection = name, connection
         self.listening = asyncio.Event()
         self.listening.set()
-        self.talking = False
 
     async def say(self, padding=0):
         number = self.said[self.name] = self.said.get(self.name, 0) + 1
@@ -38,10 +37,11 @@ class Line:
             report("arrived", name=self.name, text=text if isinstance(text, str) else f"binary {text!r}")
 
     async def keep_talking(self, pace_s):
-        while self.talking:
+        while self.name in talking and lines[self.name] is self:
             await self.say()
             await asyncio.sleep(pace_s)
-        report("hushed", name=self.name)
+        if self.name not in talking:
+            report("hushed", name=self.name)
 
     async def say_often(self, count, padding):
         for _ in range(count):
@@ -59,10 +59,10 @@ class Line:
     def obey(self, order):
         match order["do"]:
             case "talk":
-                self.talking = True
-                self.task = self.start(self.keep_talking(order["pace_ms"] / 1000))
-            case "hush":
-                self.talking = False
+                talking[self.name] = order["pace_ms"] / 1000
+                self.task = self.start(self.keep_talking(talking[self.name]))
+            case "hush" if not talking.pop(self.name, None):
+                report("hushed", name=self.name)
             case "say":
                 self.task = self.start(self.say_often(order["count"], order["padding"]))
             case "read":
@@ -72,6 +72,8 @@ class Line:
 
 
 lines = {}
+# Whoever talks goes on in its next session; seconds between two messages.
+talking = {}
 
 
 async def handle(connection):
@@ -84,11 +86,12 @@ async def handle(connection):
     session = connection.request.headers["Pulsegate-Session"]
     line = lines[name] = Line(name, connection)
     report("opened", name=name, session=session)
+    if name in talking:
+        line.task = line.start(line.keep_talking(talking[name]))
     try:
         await line.listen()
     except ConnectionClosed:
         pass
-    line.talking = False
     await connection.wait_closed()
     report("closed", name=name, session=session, code=connection.close_code, reason=connection.close_reason)
 

@@ -120,6 +120,13 @@ class Gateway:
                 return items
             page = f"/v1/sessions?limit=1000&cursor={answer['next']}"
 
+    def events(self, *names):
+        """What the feed still holds of these events, the oldest first."""
+        status, body = self._get(self.control, f"/v1/events?follow=false&last_event_id=0-0&type={','.join(names)}")
+        assert status == 200, body
+        events = [json.loads(line[5:]) for line in body.decode().splitlines() if line.startswith("data:")]
+        return [event for event in events if event["type"] in names]
+
     def session(self, matches=lambda session: True):
         """The one live session that `matches`."""
 

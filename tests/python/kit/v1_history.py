@@ -41,7 +41,9 @@ class V1History(History):
                 case "live":
                     self._take_live(name, report["resumed"])
                 case "detached":
-                    self._attached[name] = False
+                    # Told behind the loss of a session, it says no more.
+                    if name in self._attached:
+                        self._attached[name] = False
                     self._detached[name] += 1
                 case "reset":
                     self._attached.pop(name, None)
@@ -81,8 +83,7 @@ class V1History(History):
         self._arrived[name, TO_CLIENT].append(report["text"].rstrip("."))
 
     def _take_live(self, name, resumed):
-        if self._attached.get(name):
-            self._broken.append(f"{name}: live twice, without a loss between")
+        # Of losses that the page had no time for it is told the last state only: live may follow live.
         if resumed != (name in self._attached):
             self._broken.append(f"{name}: live with resumed={resumed}, {'after a loss' if not resumed else 'anew'}")
         self._attached[name] = True
