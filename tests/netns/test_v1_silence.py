@@ -128,6 +128,7 @@ def test_a_half_open_app(world, gateway, code):
     assert by_hand.closed_at - cut_at <= BOUND_S + SLACK_S
     assert by_hand.close.close_code == 4411
     assert by_hand.close.payload[2:].startswith(b"%d app unreachable" % code), by_hand.close
+    by_hand.cut()
     for name in names:
         eventually(lambda: numbered.history.resets(name) == 1, f"{name} has lost its session", BOUND_S + SLACK_S)
     ended = world.gateway.events("session.ended")
@@ -137,9 +138,7 @@ def test_a_half_open_app(world, gateway, code):
     # A session that was lost costs a longer wait than a connection.
     for name in names:
         eventually(lambda: numbered.history.is_live(name), f"{name} has a session again", 10)
-    for name in names:
-        numbered.grows(name, TO_APP, 10)
-        numbered.grows(name, TO_CLIENT, 10)
+    numbered.all_grow(names, 10)
     numbered.check(world.gateway, names, BACK_MAX_S)
     unknown = [told for name in names for told in numbered.history.outcomes(name).values() if told != ["delivered"]]
     assert unknown and all(told == ["expired; sent: Maybe"] for told in unknown), unknown

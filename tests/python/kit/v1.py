@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from .gateway import peer_binary
-from .history import APP, CLIENT, TO_APP, TO_CLIENT
+from .history import APP, CLIENT, DIRECTIONS
 from .v1_history import V1History
 from .wait import WAIT_MAX_S, eventually
 
@@ -71,16 +71,25 @@ class Numbered:
 
     def grows(self, name, direction, count=1, limit=WAIT_MAX_S):
         """Waits until so many more messages have arrived."""
-        before = self.arrived(name, direction)
-        eventually(lambda: self.arrived(name, direction) >= before + count, f"{name} {direction}: {count} more", limit)
+        self.until(name, direction, self.arrived(name, direction) + count, limit)
+
+    def all_grow(self, names, count, limit=WAIT_MAX_S):
+        """Waits until so many more messages have arrived in each direction of each name."""
+        before = {(name, way): self.arrived(name, way) for name in names for way in DIRECTIONS}
+        eventually(lambda: all(self.arrived(*one) >= count + had for one, had in before.items()),
+                   f"{count} more messages each way", limit)
 
     def arrived(self, name, direction):
         return self.history.numbers(name, direction)[1]
 
+    def until(self, name, direction, count, limit):
+        """Waits until so many messages have arrived."""
+        eventually(lambda: self.arrived(name, direction) >= count, f"{name} {direction}: {count} messages", limit)
+
     def until_both(self, names, count, limit):
         """Waits until so many messages have arrived in each direction of each name."""
         eventually(
-            lambda: all(self.arrived(name, way) >= count for name in names for way in (TO_APP, TO_CLIENT)),
+            lambda: all(self.arrived(name, way) >= count for name in names for way in DIRECTIONS),
             f"{count} messages each way", limit)
 
     def check(self, gateway, names, limit):
