@@ -3,15 +3,15 @@
 //! A message is its client's name, `to_app` and its number, padded with dots: whoever reads both ends can tell what is
 //! missing, doubled, or out of order.
 
-use std::collections::HashMap;
-use std::future::poll_fn;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, Write};
 use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use pulsegate_client::{Client, ClientConfig, Delivered, DeliveryError, Event, Payload, Sender, UrlError};
+use pulsegate_client::{
+    Client, ClientConfig, Delivered, Delivery, DeliveryError, Event, Payload, SendError, Sender, UrlError,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -63,6 +63,9 @@ struct Peer {
     sender: Sender,
     /// Number of the last message.
     said: u64,
+    /// Said, and not yet begun to be sent: one is after the other, so that they stay in order.
+    waiting: VecDeque<(u64, String)>,
+    begin: Option<Beginning>,
     open: FuturesUnordered<Delivering>,
     talk: Option<Interval>,
     reads: bool,
@@ -71,6 +74,7 @@ struct Peer {
 /// A message's number, and its outcome.
 type Ended = (u64, Result<Delivered, DeliveryError>);
 type Delivering = Pin<Box<dyn Future<Output = Ended>>>;
+type Beginning = Pin<Box<dyn Future<Output = (u64, Result<Delivery, SendError>)>>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -106,11 +110,22 @@ impl Peer {
         let backoff_max = Duration::from_millis(backoff_max_ms);
         let client = Client::connect(url, ClientConfig { backoff_max, ..ClientConfig::default() })?;
         let sender = client.sender();
-        Ok(Peer { name, client, sender, said: 0, open: FuturesUnordered::new(), talk: None, reads: true })
+        Ok(Peer {
+            name,
+            client,
+            sender,
+            said: 0,
+            waiting: VecDeque::new(),
+            begin: None,
+            open: FuturesUnordered::new(),
+            talk: None,
+            reads: true,
+        })
     }
 
     async fn run(mut self, mut orders: mpsc::Receiver<What>) {
         loop {
+            self.begin_next();
             tokio::select! {
                 Some(what) = orders.recv() => {
                     if matches!(what, What::Close) {
@@ -118,12 +133,13 @@ impl Peer {
                     }
                     self.follow(what).await;
                 }
+                (number, begun) = pending(&mut self.begin) => self.handle_begun(number, begun),
                 Some(ended) = self.open.next() => tell_outcome(&self.name, ended),
                 event = self.client.next(), if self.reads => match event {
                     Some(event) => self.tell(event),
                     None => return settle(&self.name, self.open).await,
                 },
-                () = tick(&mut self.talk) => if self.open.len() < OPEN_MAX { self.say(0).await },
+                () = tick(&mut self.talk) => if self.open.len() + self.waiting.len() < OPEN_MAX { self.say(0) },
             }
         }
     }
@@ -132,7 +148,7 @@ impl Peer {
         match what {
             What::Say { count, padding } => {
                 for _ in 0..count {
-                    self.say(padding).await;
+                    self.say(padding);
                 }
             }
             What::Talk { pace_ms } => {
@@ -150,18 +166,30 @@ impl Peer {
         }
     }
 
-    async fn say(&mut self, padding: usize) {
+    fn say(&mut self, padding: usize) {
         self.said += 1;
         let number = self.said;
         let text = format!("{} to_app {number}{}", self.name, ".".repeat(padding));
         self.report("sent", json!({ "number": number }));
-        let sender = self.sender.clone();
-        let mut delivering: Delivering =
-            Box::pin(async move { (number, sender.deliver(Payload::Text(text), None).await) });
-        // Its place in the queue is taken in the first poll: before the next one is said.
-        match poll_fn(|cx| Poll::Ready(delivering.as_mut().poll(cx))).await {
-            Poll::Ready(ended) => tell_outcome(&self.name, ended),
-            Poll::Pending => self.open.push(delivering),
+        self.waiting.push_back((number, text));
+    }
+
+    fn begin_next(&mut self) {
+        if self.begin.is_some() {
+            return;
+        }
+        if let Some((number, text)) = self.waiting.pop_front() {
+            let sender = self.sender.clone();
+            let begin = async move { (number, sender.begin_delivery(Payload::Text(text), None).await) };
+            self.begin = Some(Box::pin(begin));
+        }
+    }
+
+    fn handle_begun(&mut self, number: u64, begun: Result<Delivery, SendError>) {
+        self.begin = None;
+        match begun {
+            Ok(delivery) => self.open.push(Box::pin(async move { (number, delivery.end().await) })),
+            Err(error) => tell_outcome(&self.name, (number, Err(error.into()))),
         }
     }
 
@@ -203,6 +231,13 @@ async fn settle(name: &str, mut open: FuturesUnordered<Delivering>) {
 fn tell_outcome(name: &str, (number, outcome): Ended) {
     let outcome = outcome.map_or_else(|error| error.to_string(), |Delivered| "delivered".to_owned());
     report(name, "outcome", json!({ "number": number, "outcome": outcome }));
+}
+
+async fn pending(begin: &mut Option<Beginning>) -> (u64, Result<Delivery, SendError>) {
+    match begin {
+        Some(begin) => begin.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn tick(talk: &mut Option<Interval>) {

@@ -43,6 +43,10 @@ class Numbered:
             eventually(lambda: self.history.is_live(name) and self.history.session(name), f"{name} is greeted")
         return clients
 
+    def process_of(self, name):
+        """The process of a client."""
+        return self._process_of[name]
+
     def tell(self, name, order, side=CLIENT, **fields):
         """Gives one side of a name an order."""
         process = self._process_of[name] if side == CLIENT else self.app
