@@ -7,6 +7,7 @@ import pytest
 from kit import raw
 from kit.gateway import Gateway
 from kit.process import Process
+from kit.v1 import Numbered
 
 _APPS = Path(__file__).parent / "node" / "apps"
 
@@ -59,6 +60,12 @@ def chat(process):
         return app
 
     return start
+
+
+@pytest.fixture
+def numbered(process):
+    """Clients of pulsegate.v1 and an app, each in its process, that number their messages."""
+    return Numbered(process)
 
 
 @pytest.fixture

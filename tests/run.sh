@@ -29,7 +29,7 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   nextest   cargo nextest, the whole workspace
   doctest   the examples in the docs
   fuzz      each fuzz target for FUZZ_SECONDS (20), starting from its corpus
-  build     the release binary that the steps below run
+  build     the release binary that the steps below run, and a client of pulsegate.v1 for them
   bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root);
             beside nginx, HAProxy and a relay every cell is measured, whatever the figures
   node      npm ws, Chromium, Socket.IO
@@ -83,8 +83,8 @@ need_compiler() { need cc gcc && need make make; }
 
 need_binary() {
   need_compiler || return 1
-  [[ -x $PULSEGATE_BIN ]] || cargo build --quiet --release -p pulsegate || {
-    missing="the release binary, which does not build"
+  [[ -x $PULSEGATE_BIN && -x $target/release/examples/peer ]] || step_build || {
+    missing="the release binaries, which do not build"
     return 1
   }
 }
@@ -234,7 +234,9 @@ step_fuzz() {
   return "$status"
 }
 
-step_build() { cargo build --quiet --locked --release -p pulsegate; }
+step_build() {
+  cargo build --quiet --locked --release -p pulsegate && cargo build --quiet --locked --release -p pulsegate-client --example peer
+}
 step_bench() {
   cargo build --quiet --locked --release -p pulsegate-bench &&
     "$target/release/bench" detection --sessions 200 --dead 40 --profile fast --network good --slack-ms 1000 \

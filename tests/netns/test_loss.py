@@ -1,7 +1,5 @@
 """Packets are lost at random (C5), on either leg; and the control run, without any fault."""
 
-from pathlib import Path
-
 import pytest
 
 from kit.wait import eventually
@@ -25,15 +23,6 @@ def talk(world, count):
     )
 
 
-def packets_sent_again(world):
-    """By the gateway's kernel, so far."""
-    names, values = [
-        line.split() for line in Path(f"/proc/{world.gateway.process.pid}/net/snmp").read_text().splitlines()
-        if line.startswith("Tcp:")
-    ]
-    return int(values[names.index("RetransSegs")])
-
-
 def test_the_control_run_evicts_nobody(world, gateway):
     """No fault at all: nobody is suspected, nothing is lost."""
     peers = world.start_peers(gateway)
@@ -44,7 +33,7 @@ def test_the_control_run_evicts_nobody(world, gateway):
     peers.history.check_nobody_ended()
     assert world.gateway.metric("pulsegate_dead_peers_total") == 0
     assert world.gateway.metric("pulsegate_verdicts_withheld_total") == 0
-    assert packets_sent_again(world) < MESSAGES / 20
+    assert world.packets_sent_again() < MESSAGES / 20
 
 
 @pytest.mark.parametrize("leg", ["client", "app"])
@@ -60,7 +49,7 @@ def test_a_tenth_lost_evicts_nobody_and_loses_nothing(world, gateway, leg):
     world.check_history()
     peers.history.check_nobody_ended()
     assert world.gateway.metric("pulsegate_dead_peers_total") == 0
-    assert packets_sent_again(world) > MESSAGES / 20, "the line was bad"
+    assert world.packets_sent_again() > MESSAGES / 20, "the line was bad"
 
 
 def await_the_reset_ones(world, names):
@@ -101,7 +90,7 @@ def test_a_third_lost_may_evict_and_breaks_no_promise(world, gateway, leg):
         else:
             assert codes["client"] == (1012 if tombstone["reason"] == "unreachable" else 1013), (codes, tombstone)
     assert world.gateway.metric("pulsegate_dead_peers_total") == len(evicted)
-    print(f"{len(evicted)} of {len(exposed)} evicted, {packets_sent_again(world)} packets sent again")
-    assert packets_sent_again(world) > MESSAGES / 20, "the line was bad"
+    print(f"{len(evicted)} of {len(exposed)} evicted, {world.packets_sent_again()} packets sent again")
+    assert world.packets_sent_again() > MESSAGES / 20, "the line was bad"
     if leg == "client":
         assert peers.history.end(near, "client") is None

@@ -7,6 +7,7 @@ import time
 from pathlib import Path as File
 
 from kit.netns import Path, Place
+from kit.v1 import Numbered
 from kit.wait import eventually
 from peers import Peers
 
@@ -60,6 +61,25 @@ class World:
         self._port = self.gateway.address[1]
         return self.peers
 
+    def start_numbered(self, gateway, *args, **options):
+        """A gateway between clients of pulsegate.v1 and an app that number their messages."""
+        self.numbered = Numbered(self._start_process)
+        upstream = self.numbered.start_app(self.apps, self.app_path.there_address)
+        profile = args or ("--profile", "fast")
+        self.gateway = gateway(upstream, *profile, listen="0.0.0.0:0", place=self.middle, **options)
+        self._port = self.gateway.address[1]
+        return self.numbered
+
+    def far_numbered(self, count, label="far"):
+        """So many far clients of pulsegate.v1 in one process; their names."""
+        names = [f"{label}-{number}" for number in range(count)]
+        self.numbered.clients(self.far_url, names, self.far)
+        return names
+
+    def near_numbered(self, name="near"):
+        self.numbered.clients(self.near_url, [name], self.near)
+        return name
+
     @property
     def far_url(self):
         return f"ws://{self.client_path.here_address}:{self._port}"
@@ -86,6 +106,14 @@ class World:
     def dead_clients(self, cause):
         """How many clients were declared dead for this cause."""
         return self.gateway.metric("pulsegate_dead_peers_total", leg="client", cause=cause)
+
+    def packets_sent_again(self):
+        """By the gateway's kernel, so far."""
+        names, values = [
+            line.split() for line in File(f"/proc/{self.gateway.process.pid}/net/snmp").read_text().splitlines()
+            if line.startswith("Tcp:")
+        ]
+        return int(values[names.index("RetransSegs")])
 
     def check_history(self):
         """Call it when the network has healed: within T_dead the history is right and the registry is the reality."""

@@ -216,6 +216,33 @@ async fn sending_waits_for_room() {
 }
 
 #[tokio::test]
+async fn deliveries_that_are_begun_one_after_the_other_go_out_in_order_before_any_has_its_end() {
+    within(async {
+        let gateway = Gateway::new().await;
+        let client = gateway.client();
+        let mut line = gateway.greet(false, 0, 1, "one").await;
+        let mut deliveries = Vec::new();
+        for number in 1..=4 {
+            let delivery = client.sender().begin_delivery(text(&number.to_string()), None).await.unwrap();
+            assert_eq!(delivery.number(), number);
+            deliveries.push(delivery);
+        }
+        for number in 1..=4 {
+            line.expect(&Envelope::Meta(Meta { ack_now: true, ..Meta::default() })).await;
+            line.expect_text(&number.to_string()).await;
+        }
+        line.ack(3).await;
+        let last = deliveries.pop().unwrap();
+        for delivery in deliveries {
+            assert_eq!(delivery.end().await, Ok(Delivered));
+        }
+        line.ack(4).await;
+        assert_eq!(last.end().await, Ok(Delivered));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_session_that_is_gone_is_told_and_the_next_begins() {
     within(async {
         let gateway = Gateway::new().await;

@@ -26,6 +26,13 @@ def binary():
     raise AssertionError("no pulsegate binary: run `cargo build --release` or set PULSEGATE_BIN")
 
 
+def peer_binary():
+    """The Rust client of pulsegate.v1, which is built beside the gateway."""
+    peer = Path(binary()).parent / "examples" / "peer"
+    assert peer.exists(), "no peer: run `cargo build --release -p pulsegate-client --example peer`"
+    return str(peer)
+
+
 class Gateway:
     """`settings` override single keys as `--set` does; `place` is a network namespace to run in."""
 
@@ -112,6 +119,13 @@ class Gateway:
             if not answer["next"]:
                 return items
             page = f"/v1/sessions?limit=1000&cursor={answer['next']}"
+
+    def events(self, *names):
+        """What the feed still holds of these events, the oldest first."""
+        status, body = self._get(self.control, f"/v1/events?follow=false&last_event_id=0-0&type={','.join(names)}")
+        assert status == 200, body
+        events = [json.loads(line[5:]) for line in body.decode().splitlines() if line.startswith("data:")]
+        return [event for event in events if event["type"] in names]
 
     def session(self, matches=lambda session: True):
         """The one live session that `matches`."""

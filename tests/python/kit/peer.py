@@ -16,8 +16,8 @@ _PACE_S = 0.02
 class Peer:
     """`answers` may be switched off: the client's stack is stuck then, while its kernel goes on acknowledging."""
 
-    def __init__(self, gateway, path="/"):
-        self.stream = raw.open_client(gateway, path)
+    def __init__(self, gateway, path="/", extra=()):
+        self.stream = raw.open_client(gateway, path, extra)
         self.stream.socket.settimeout(_PATIENCE_S)
         self.texts = []
         self.close = None

@@ -18,12 +18,13 @@ def environment():
 
 
 class Process:
-    """`reports_on` says which of its streams carries the JSON lines."""
+    """`reports_on` says which of its streams carries the JSON lines; each is given to `tell` as it comes."""
 
-    def __init__(self, name, command, reports_on="stdout"):
+    def __init__(self, name, command, reports_on="stdout", tell=None):
         self.name = name
         self.lines = []
         self.reports = []
+        self._tell = tell
         self._news = threading.Condition()
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
@@ -42,6 +43,8 @@ class Process:
                 self.lines.append(line.rstrip())
                 if is_report and line.startswith("{"):
                     self.reports.append(json.loads(line) | {"seen_at": time.monotonic()})
+                    if self._tell:
+                        self._tell(self.reports[-1])
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()

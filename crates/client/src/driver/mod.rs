@@ -31,6 +31,13 @@ pub enum Payload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered;
 
+/// A message that was taken, and whose end is still to come.
+#[derive(Debug)]
+pub struct Delivery {
+    number: u64,
+    ended: oneshot::Receiver<Result<Delivered, DeliveryError>>,
+}
+
 /// Why a message was not delivered, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
@@ -159,6 +166,22 @@ impl Client {
     }
 }
 
+impl Delivery {
+    /// Returns its number in its session.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It was not delivered, or nobody knows.
+    pub async fn end(self) -> Result<Delivered, DeliveryError> {
+        // A task that is aborted tells nothing more.
+        self.ended.await.unwrap_or(Err(DeliveryError::Expired(Sent::Maybe)))
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
         self.task.abort();
@@ -185,10 +208,25 @@ impl Sender {
     /// # Cancel safety
     /// As [`send`](Sender::send).
     pub async fn deliver(&self, payload: Payload, ttl: Option<Duration>) -> Result<Delivered, DeliveryError> {
+        self.begin_delivery(payload, ttl).await?.end().await
+    }
+
+    /// Sends a message as [`deliver`](Sender::deliver) does, and returns as soon as it was taken: for whoever sends more
+    /// meanwhile. One begun after the other go out in this order; of calls that overlap nobody knows.
+    ///
+    /// # Errors
+    /// It was not taken.
+    ///
+    /// # Cancel safety
+    /// As [`send`](Sender::send).
+    pub async fn begin_delivery(
+        &self,
+        payload: Payload,
+        ttl: Option<Duration>,
+    ) -> Result<Delivery, SendError> {
         let (end, ended) = oneshot::channel();
-        self.submit(payload, ttl, Some(end)).await?;
-        // A task that is aborted tells nothing more.
-        ended.await.unwrap_or(Err(DeliveryError::Expired(Sent::Maybe)))
+        let number = self.submit(payload, ttl, Some(end)).await?;
+        Ok(Delivery { number, ended })
     }
 
     async fn submit(
