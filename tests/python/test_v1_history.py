@@ -131,6 +131,31 @@ RESET_BUGS = {
 }
 
 
+def app_back(told, session="id-1", replayed=2, again=(CUT_AT - 1, CUT_AT)):
+    """The app is gone behind message `CUT_AT` and back with some of the messages before it."""
+    back = app("opened", session=session, resumed=True, replayed=replayed)
+    return behind(told, to_app(CUT_AT), back, *map(to_app, again))
+
+
+APP_BUGS = {
+    "more repeats than were announced": lambda told: app_back(told, replayed=1),
+    "repeats are told of, and something else is missing": lambda told: without(app_back(told), to_app(AFTER_CUT)),
+    "an app is back to another session": lambda told: app_back(told, session="id-2"),
+}
+
+
+def test_an_app_that_is_back_may_get_what_it_was_told_to_expect():
+    history = history_of(app_back(honest()))
+    history.check(["id-1"])
+    assert history.app_resumes("ada") == 1
+
+
+@pytest.mark.parametrize("bug", APP_BUGS.values(), ids=APP_BUGS.keys())
+def test_a_planted_bug_in_a_return_of_the_app_is_found(bug):
+    with pytest.raises(AssertionError, match="ada"):
+        history_of(bug(honest())).check(["id-1"])
+
+
 def test_an_honest_run_is_found_honest():
     history = history_of(honest())
     history.check(["id-1"])

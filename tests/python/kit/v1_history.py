@@ -22,6 +22,9 @@ class V1History(History):
         self._detached = defaultdict(int)
         self._next_seq = defaultdict(lambda: 1)
         self._app_connections = defaultdict(int)
+        self._app_resumes = defaultdict(int)
+        # How many of the next messages to the app may be repeats.
+        self._replays = defaultdict(int)
         # How many messages of the app had arrived when a session was lost: what it sent then may be missing.
         self._resets = defaultdict(list)
         self._broken = []
@@ -59,11 +62,8 @@ class V1History(History):
         name = report.get("name")
         match report["event"]:
             case "opened":
-                with self._lock:
-                    self._app_connections[name] += 1
-                    self._ends.pop((name, APP), None)
-                self.opened(name, report["session"])
-            case "arrived":
+                self._take_opened(name, report)
+            case "arrived" if not self._is_announced_repeat(name, report["text"]):
                 self.arrived(name, TO_APP, report["text"])
             case "sent":
                 with self._lock:
@@ -75,6 +75,30 @@ class V1History(History):
                 # An app that could not be reached hears late of the end: of an earlier session, perhaps.
                 if report["session"] == self.session(name):
                     self.ended(name, APP, report["code"])
+
+    def _take_opened(self, name, report):
+        resumed = report.get("resumed", False)
+        if resumed and report["session"] != self.session(name):
+            self._broken.append(f"{name}: an app is back to a session that it never had")
+        with self._lock:
+            self._app_connections[name] += not resumed
+            self._app_resumes[name] += resumed
+            self._replays[name] = report.get("replayed", 0)
+            self._ends.pop((name, APP), None)
+        self.opened(name, report["session"])
+
+    def _is_announced_repeat(self, name, text):
+        """An app that is back is told how many of the first messages may have come before."""
+        with self._lock:
+            if not self._replays[name]:
+                return False
+            self._replays[name] -= 1
+            return text.rstrip(".") in self._arrived[name, TO_APP]
+
+    def app_resumes(self, name):
+        """How often the app came back to the session."""
+        with self._lock:
+            return self._app_resumes[name]
 
     def _take_message(self, name, report):
         if report["seq"] != self._next_seq[name]:
