@@ -12,7 +12,7 @@ from world import BOUND_S, SLACK_S
 CLIENTS = 6
 PACE_S = 0.03
 SEED = int(os.environ.get("PULSEGATE_TEST_SEED", time.time()))
-FAULTS = int(os.environ.get("PULSEGATE_TEST_FAULTS", 6))
+FAULTS = int(os.environ.get("PULSEGATE_TEST_FAULTS", 4))
 # Most are shorter than the bound of profile fast, and some end a connection.
 FAULT_MAX_S = BOUND_S + SLACK_S
 # A client whose dial was lost waits for its next SYN: 1 s, 3 s, 7 s after the first.
@@ -104,3 +104,4 @@ def test_faults_one_upon_another(world, gateway):
     print("resumed:", [history.resumes(name) for name in [*names, near]])
     assert [history.resets(name) for name in [*names, near]] == [0] * (CLIENTS + 1), "no session was lost"
     assert world.gateway.metric("pulsegate_dead_peers_total", leg="app") == 0
+    assert world.gateway.metric("pulsegate_sessions_opened_total", mode="v1") == CLIENTS + 1

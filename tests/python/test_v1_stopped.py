@@ -101,9 +101,10 @@ def test_a_stopped_app_holds_its_clients_back_and_has_nothing_acknowledged(numbe
 
 
 def test_clients_of_an_app_that_stays_stopped_are_told(numbered, gateway):
-    """C12, for good: 4411 with the code for a frozen app, and which messages may be lost. The app hears of it when it goes
+    """C12, for good: 4411 with the code for a frozen app as configured, and which messages may be lost. The app hears of it when it goes
     on, and serves the next sessions."""
-    settings = {"liveness.app_frozen_after": f"{BOUND_S:.0f}s", "upstream.handshake_timeout": "1s"}
+    settings = {"liveness.app_frozen_after": f"{BOUND_S:.0f}s", "upstream.handshake_timeout": "1s",
+                "close.frozen_app_code": "1012"}
     running = gateway(numbered.start_app(), "--profile", "fast", settings=settings)
     names = ["ada", "bob"]
     numbered.clients(running.url(""), names)
@@ -116,7 +117,7 @@ def test_clients_of_an_app_that_stays_stopped_are_told(numbered, gateway):
         numbered.tell(name, "say", count=30, padding=0)
     eventually(lambda: by_hand.close, "the client by hand is told", BOUND_S + 1 + SLACK_S)
     assert by_hand.close.close_code == 4411
-    assert by_hand.close.payload[2:].startswith(b"1013 app frozen"), by_hand.close
+    assert by_hand.close.payload[2:].startswith(b"1012 app frozen"), by_hand.close
     assert by_hand.closed_at - stopped_at <= BOUND_S + 1 + SLACK_S
     by_hand.cut()
     history = numbered.history

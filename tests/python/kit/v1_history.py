@@ -181,7 +181,7 @@ class V1History(History):
         """Only with a session may a message be lost; the client is told which."""
         if direction == TO_CLIENT:
             return place in self._resets[name]
-        told = self._outcomes[name][number]
+        told = self._outcomes[name].get(number)
         return bool(told) and DELIVERED not in told
 
     def _untrue(self, name, outcomes):
@@ -214,11 +214,12 @@ class V1History(History):
             if last != sent and not self._resets[name]:
                 yield f"{name} {direction}: {last} of {sent} arrived"
         for number in range(1, self._sent[name, TO_APP] + 1):
-            if not self._outcomes[name][number]:
+            told = self._outcomes[name].get(number)
+            if not told:
                 yield f"{name} to_app: number {number} has no outcome"
                 return
-            if not self._resets[name] and self._outcomes[name][number] != [DELIVERED]:
-                yield f"{name} to_app: number {number} is {self._outcomes[name][number]} in a session that lives"
+            if not self._resets[name] and told != [DELIVERED]:
+                yield f"{name} to_app: number {number} is {told} in a session that lives"
                 return
 
     def check_nobody_detached(self):
