@@ -16,7 +16,9 @@ impl<T: Copy> Machine<T> {
     pub fn offer(&self) -> Vec<String> {
         if let (Some(token), Some(entry)) = (self.token(), &self.agreed) {
             // A session has one subprotocol for its whole life.
-            return vec![entry.clone(), OfferedResume::to_entry(token, self.receive.received())];
+            let of_app = entry.strip_prefix(V1).and_then(|rest| rest.strip_prefix('+'));
+            let ours = [entry.clone(), OfferedResume::to_entry(token, self.receive.received())];
+            return ours.into_iter().chain(of_app.map(ToOwned::to_owned)).collect();
         }
         let of_app = &self.config.subprotocols;
         let mut entries: Vec<String> = of_app.iter().map(|of_app| format!("{V1}+{of_app}")).collect();

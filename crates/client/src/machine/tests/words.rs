@@ -95,7 +95,7 @@ fn an_offer_names_ours_the_way_back_and_the_app_s() {
     for _ in 0..37 {
         client.handle_text("2", now);
     }
-    assert_eq!(client.offer(), ["pulsegate.v1+chat.v1", "pgr.one.11"], "one subprotocol for a session");
+    assert_eq!(client.offer(), ["pulsegate.v1+chat.v1", "pgr.one.11", "chat.v1"], "one for a session");
     assert_eq!(live(now).offer(), ["pulsegate.v1", "pgr.one.0"]);
 }
 
