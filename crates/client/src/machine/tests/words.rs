@@ -283,6 +283,7 @@ fn a_close_says_what_follows() {
     assert_eq!(after(Some(4409), ""), (vec![closed(Some(4409), "")], false));
     assert_eq!(after(Some(4411), "1000 bye now"), (vec![closed(Some(1000), "bye now")], false));
     assert_eq!(after(Some(4411), "3001"), (vec![closed(Some(3001), "")], false));
+    assert_eq!(after(Some(4411), "4401 no"), (vec![closed(Some(4401), "no")], false), "the app's own code");
     assert_eq!(after(Some(4411), "bye"), (vec![closed(Some(4411), "bye")], false));
 }
 
