@@ -112,6 +112,10 @@ impl<T: Copy> Machine<T> {
 
     /// The gateway broke the protocol: what is known of the session is worth nothing any more.
     pub(super) fn violate(&mut self, reason: &'static str, now: Instant) {
+        if matches!(self.phase, Phase::Closing { bye: true, .. }) && self.outbox.is_empty() {
+            // Nothing may follow our Close (RFC 6455 section 5.5.1).
+            return;
+        }
         self.leave(now);
         self.outbox.push_back(Transmit::Close { code: Code::ProtocolError.number(), reason });
         self.backoff.penalize();
