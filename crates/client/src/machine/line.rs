@@ -53,6 +53,7 @@ impl<T: Copy> Machine<T> {
         match self.phase {
             Phase::Greeting { .. } | Phase::Live => self.follow_close(code, reason, now),
             Phase::Closing { .. } | Phase::Leaving { over: true, .. } => {
+                let (_, code, reason) = meaning(code, reason);
                 self.finish(Event::Closed { code, reason: reason.to_owned() });
             }
             Phase::Leaving { over: false, .. } => self.detach(now),
@@ -61,12 +62,7 @@ impl<T: Copy> Machine<T> {
     }
 
     fn follow_close(&mut self, code: Option<u16>, reason: &str, now: Instant) {
-        // A Close without a code is one all the same: 1005 (RFC 6455 section 7.1.5), and no cut.
-        let told = code.or(Some(NO_CODE));
-        let (after, told, reason) = match told == Some(Code::AppClosed.number()) {
-            true => After::app_close(reason),
-            false => (After::close(told), code, reason),
-        };
+        let (after, told, reason) = meaning(code, reason);
         match after {
             After::Resume => self.detach(now),
             After::Restart => {
@@ -157,6 +153,15 @@ impl<T: Copy> Machine<T> {
         self.phase = Phase::Done;
         self.events.put_state(last);
     }
+}
+
+/// Returns what follows a Close, and whose code and reason to tell: the app's own, if it was the one that closed.
+fn meaning(code: Option<u16>, reason: &str) -> (After, Option<u16>, &str) {
+    if code == Some(Code::AppClosed.number()) {
+        return After::app_close(reason);
+    }
+    // A Close without a code is one all the same: 1005 (RFC 6455 section 7.1.5), and no cut.
+    (After::close(code.or(Some(NO_CODE))), code, reason)
 }
 
 fn unagreed() -> Event {
