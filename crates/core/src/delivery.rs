@@ -19,7 +19,7 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sent {
-    /// It never left, and never will.
+    /// It never came, and never will: it did not leave, or the other side has said so.
     No,
     /// It was on its way when the peer was lost, or the peer does not confirm.
     Maybe,

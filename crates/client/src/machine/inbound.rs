@@ -47,8 +47,11 @@ impl<T: Copy> Machine<T> {
     fn handle_greeting(&mut self, frame: &[u8], now: Instant) -> Result<(), &'static str> {
         match Envelope::parse(frame).map_err(|error| error.as_str())? {
             Envelope::Welcome(welcome) => self.handle_welcome(&welcome, now),
-            Envelope::ResumeFail(_) => {
+            Envelope::ResumeFail(fail) => {
                 self.leave(now);
+                if let (Some((received, _)), Some(_)) = (fail.counters, &self.token) {
+                    self.send.handle_last_received(received);
+                }
                 self.restart();
                 Ok(())
             }

@@ -16,7 +16,9 @@ impl<T: Copy> Machine<T> {
     pub fn offer(&self) -> Vec<String> {
         if let (Some(token), Some(entry)) = (self.token(), &self.agreed) {
             // A session has one subprotocol for its whole life.
-            return vec![entry.clone(), OfferedResume::to_entry(token, self.receive.received())];
+            let of_app = entry.strip_prefix(V1).and_then(|rest| rest.strip_prefix('+'));
+            let ours = [entry.clone(), OfferedResume::to_entry(token, self.receive.received())];
+            return ours.into_iter().chain(of_app.map(ToOwned::to_owned)).collect();
         }
         let of_app = &self.config.subprotocols;
         let mut entries: Vec<String> = of_app.iter().map(|of_app| format!("{V1}+{of_app}")).collect();
@@ -51,6 +53,7 @@ impl<T: Copy> Machine<T> {
         match self.phase {
             Phase::Greeting { .. } | Phase::Live => self.follow_close(code, reason, now),
             Phase::Closing { .. } | Phase::Leaving { over: true, .. } => {
+                let (_, code, reason) = meaning(code, reason);
                 self.finish(Event::Closed { code, reason: reason.to_owned() });
             }
             Phase::Leaving { over: false, .. } => self.detach(now),
@@ -59,12 +62,7 @@ impl<T: Copy> Machine<T> {
     }
 
     fn follow_close(&mut self, code: Option<u16>, reason: &str, now: Instant) {
-        // A Close without a code is one all the same: 1005 (RFC 6455 section 7.1.5), and no cut.
-        let told = code.or(Some(NO_CODE));
-        let (after, told, reason) = match told == Some(Code::AppClosed.number()) {
-            true => After::app_close(reason),
-            false => (After::close(told), code, reason),
-        };
+        let (after, told, reason) = meaning(code, reason);
         match after {
             After::Resume => self.detach(now),
             After::Restart => {
@@ -110,6 +108,10 @@ impl<T: Copy> Machine<T> {
 
     /// The gateway broke the protocol: what is known of the session is worth nothing any more.
     pub(super) fn violate(&mut self, reason: &'static str, now: Instant) {
+        if matches!(self.phase, Phase::Closing { bye: true, .. }) && self.outbox.is_empty() {
+            // Nothing may follow our Close (RFC 6455 section 5.5.1).
+            return;
+        }
         self.leave(now);
         self.outbox.push_back(Transmit::Close { code: Code::ProtocolError.number(), reason });
         self.backoff.penalize();
@@ -151,6 +153,15 @@ impl<T: Copy> Machine<T> {
         self.phase = Phase::Done;
         self.events.put_state(last);
     }
+}
+
+/// Returns what follows a Close, and whose code and reason to tell: the app's own, if it was the one that closed.
+fn meaning(code: Option<u16>, reason: &str) -> (After, Option<u16>, &str) {
+    if code == Some(Code::AppClosed.number()) {
+        return After::app_close(reason);
+    }
+    // A Close without a code is one all the same: 1005 (RFC 6455 section 7.1.5), and no cut.
+    (After::close(code.or(Some(NO_CODE))), code, reason)
 }
 
 fn unagreed() -> Event {

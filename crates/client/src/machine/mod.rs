@@ -300,6 +300,8 @@ impl<T: Copy> Machine<T> {
         self.receive = ReceiveWindow::new(ACK_RULES);
         self.before = self.events.put;
         self.token = None;
+        // An earlier dial can take the old session, not the next one.
+        self.is_astray = false;
         undelivered
     }
 }

@@ -84,13 +84,13 @@ impl After {
     }
 
     /// Returns what follows a Close with [`Code::AppClosed`], and the app's own code and reason, which stand in its reason.
-    /// Where the app would be dialed again there is no session to resume, but a new one to begin.
+    /// A code that would mean to resume means a new session; all others are the app's last word, those from 4400 on too.
     pub fn app_close(reason: &str) -> (After, Option<u16>, &str) {
         let (code, rest) = reason.split_once(' ').unwrap_or((reason, ""));
         let Ok(code) = code.parse() else { return (After::Done, Some(Code::AppClosed.number()), reason) };
         match After::close(Some(code)) {
-            After::Resume | After::Restart => (After::Restart, Some(code), rest),
-            After::Done => (After::Done, Some(code), rest),
+            After::Resume => (After::Restart, Some(code), rest),
+            After::Restart | After::Done => (After::Done, Some(code), rest),
         }
     }
 

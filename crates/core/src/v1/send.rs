@@ -287,6 +287,12 @@ impl<T: Copy> SendWindow<T> {
         self.slots = VecDeque::new();
     }
 
+    /// Takes note, before its end, of how much the other side has received of a session: what is behind that was never
+    /// passed on, and never will be.
+    pub fn handle_last_received(&mut self, received: u64) {
+        self.reached = self.reached.min(received);
+    }
+
     /// Gives back memory that is held for no message.
     pub fn shrink(&mut self) {
         self.slots.shrink_to_fit();

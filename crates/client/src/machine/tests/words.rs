@@ -95,7 +95,7 @@ fn an_offer_names_ours_the_way_back_and_the_app_s() {
     for _ in 0..37 {
         client.handle_text("2", now);
     }
-    assert_eq!(client.offer(), ["pulsegate.v1+chat.v1", "pgr.one.11"], "one subprotocol for a session");
+    assert_eq!(client.offer(), ["pulsegate.v1+chat.v1", "pgr.one.11", "chat.v1"], "one for a session");
     assert_eq!(live(now).offer(), ["pulsegate.v1", "pgr.one.0"]);
 }
 
@@ -240,14 +240,16 @@ fn a_failed_resume_ends_what_waits_and_begins_anew() {
     let now = origin();
     let mut client = live(now);
     client.send(message(2, None, false), now).unwrap();
+    client.send(message(8, None, false), now).unwrap();
     write_all(&mut client, now);
     client.handle_lost(now);
     client.send(message(4, None, false), now).unwrap();
     client.handle_open(Some("pulsegate.v1"), now);
     let fail = ResumeFail { code: ResumeFailCode::Ended, counters: Some((1, 0)) };
     client.handle_binary(&wire(Envelope::ResumeFail(fail)), now);
-    assert_eq!(fates(&mut client), [(2, Fate::Expired(Sent::Maybe)), (4, Fate::Expired(Sent::No))]);
-    assert_eq!(events(&mut client, now), [Event::Reset { undelivered: 2 }, Event::Detached]);
+    let ends = [(2, Fate::Expired(Sent::Maybe)), (8, Fate::Expired(Sent::No)), (4, Fate::Expired(Sent::No))];
+    assert_eq!(fates(&mut client), ends, "of what was sent, the gateway has the first");
+    assert_eq!(events(&mut client, now), [Event::Reset { undelivered: 3 }, Event::Detached]);
     assert_eq!(client.send(message(6, None, false), now), Ok(1), "for the next one");
     assert!(client.is_attached());
     client.handle_close(Some(4410), "", now);
@@ -283,6 +285,7 @@ fn a_close_says_what_follows() {
     assert_eq!(after(Some(4409), ""), (vec![closed(Some(4409), "")], false));
     assert_eq!(after(Some(4411), "1000 bye now"), (vec![closed(Some(1000), "bye now")], false));
     assert_eq!(after(Some(4411), "3001"), (vec![closed(Some(3001), "")], false));
+    assert_eq!(after(Some(4411), "4401 no"), (vec![closed(Some(4401), "no")], false), "the app's own code");
     assert_eq!(after(Some(4411), "bye"), (vec![closed(Some(4411), "bye")], false));
 }
 
