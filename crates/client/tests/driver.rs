@@ -154,7 +154,7 @@ async fn a_cut_in_the_middle_loses_and_doubles_nothing() {
 
         // The second one was lost on its way, and so was the client's ACK.
         let mut line = gateway.greet(true, 1, 2, "two").await;
-        assert_eq!(line.offer, ["pulsegate.v1+chat.v2", "pgr.one.1"]);
+        assert_eq!(line.offer, ["pulsegate.v1+chat.v2", "pgr.one.1", "chat.v2"]);
         assert_eq!(next(&mut client).await, Event::Live { resumed: true });
         line.expect(&Envelope::Ack(Ack { handled: 1, window: None })).await;
         line.expect(&Envelope::Meta(Meta { ack_now: true, ..Meta::default() })).await;
