@@ -92,6 +92,16 @@ impl Gateway {
         self.pid
     }
 
+    /// Where its clients dial.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, self.port()))
+    }
+
+    /// Where the control API is.
+    pub(crate) fn control(&self) -> SocketAddr {
+        self.control
+    }
+
     /// The data port.
     pub(crate) fn port(&self) -> u16 {
         self.data.port()
@@ -107,9 +117,20 @@ impl Gateway {
     /// # Errors
     /// It does not answer.
     pub(crate) async fn sessions(&self) -> Result<u64> {
+        Ok(self.count("live").await? + self.count("suspect").await?)
+    }
+
+    /// Returns how many sessions wait for their clients.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(crate) async fn detached(&self) -> Result<u64> {
+        self.count("detached").await
+    }
+
+    async fn count(&self, state: &str) -> Result<u64> {
         let stats: serde_json::Value = serde_json::from_str(&fetch(self.control, "/v1/stats").await?)?;
-        let count = |state: &str| stats["sessions"][state].as_u64().context("/v1/stats tells the sessions");
-        Ok(count("live")? + count("suspect")?)
+        stats["sessions"][state].as_u64().context("/v1/stats tells the sessions")
     }
 
     /// Reads the metrics.

@@ -36,6 +36,9 @@ use crate::{machine, report};
 pub(crate) use self::copy::{Options as CopyOptions, run as run_copy};
 pub(crate) use self::echo::run as run_echo;
 pub(crate) use self::load::{Options as LoadOptions, run as run_load};
+pub(crate) use self::process::memory_kib;
+pub(crate) use self::servers::App as EchoApp;
+pub(crate) use self::wire::push_masked;
 
 /// Descriptors that a process needs beyond two for each session.
 const OPEN_FILES_SPARE: u64 = 200;
