@@ -8,8 +8,8 @@ from world import SLACK_S
 
 CLIENTS = 4
 PACE_S = 0.04
-# In each direction of each client: about five seconds on a clean line.
-MESSAGES = 120
+# In each direction of each client: about four seconds on a clean line.
+MESSAGES = 100
 # So many packets are sent again at least where each message has a chance of one in ten to be lost.
 BAD_LINE = CLIENTS * MESSAGES // 20
 # Long enough for the worst repeats of TCP on a line that loses a third.
