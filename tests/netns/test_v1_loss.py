@@ -2,12 +2,14 @@
 
 import pytest
 
+from kit.history import APP, CLIENT
+from kit.wait import eventually
 from world import SLACK_S
 
 CLIENTS = 4
 PACE_S = 0.04
-# In each direction of each client: about five seconds on a clean line.
-MESSAGES = 120
+# In each direction of each client: about four seconds on a clean line.
+MESSAGES = 100
 # So many packets are sent again at least where each message has a chance of one in ten to be lost.
 BAD_LINE = CLIENTS * MESSAGES // 20
 # Long enough for the worst repeats of TCP on a line that loses a third.
@@ -34,6 +36,13 @@ def test_the_control_run_detaches_nobody(world, gateway):
         assert world.gateway.metric(f"pulsegate_{series}_total") == 0, series
     assert world.gateway.metric("pulsegate_sessions_opened_total", mode="v1") == len(names)
     assert world.packets_sent_again() < BAD_LINE
+    for name in names:
+        numbered.tell(name, "close")
+    for name in names:
+        for side in (CLIENT, APP):
+            code, _ = eventually(lambda: numbered.history.end(name, side), f"the {side} of {name} is told of the end")
+            assert code == 1000
+    eventually(lambda: not world.listed(), "no session is left", 1 + SLACK_S)
 
 
 @pytest.mark.parametrize("leg", ["client", "app"])

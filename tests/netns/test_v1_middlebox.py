@@ -25,18 +25,18 @@ def test_pings_keep_a_flow_that_a_middlebox_would_forget(world, gateway):
 def test_both_ends_notice_that_a_middlebox_forgot_them_and_the_session_goes_on(world, gateway):
     """It forgets after 1 s, and nothing is heard for 2 s. The client gives up after half as long again, one second at least,
     and a new flow brings it back; what was said on the lost one arrives once."""
-    silence_max = 2 + 1
+    forgets_after, silence_max = 1, 2 + 1
     settings = {"liveness.ping_interval": "2s", "liveness.verdict_after": "2s"}
     numbered = world.start_numbered(gateway, settings=settings)
-    world.client_path.forget(1)
-    begin = time.monotonic()
+    world.client_path.forget(forgets_after)
     names = world.far_numbered(CLIENTS)
-    opened_s = time.monotonic() - begin
-    for name in names:
-        eventually(lambda: numbered.history.resumes(name), f"{name} is back", silence_max + SLACK_S)
+    begin = time.monotonic()
+    # The first ping comes at a moment of its own: one that comes before the flow is forgotten is the last one heard.
+    back_max = forgets_after + silence_max + SLACK_S
+    eventually(lambda: all(numbered.history.resumes(name) for name in names), "all are back", back_max)
     took = time.monotonic() - begin
     print(f"back after {took:.1f} s")
-    assert 2 <= took <= opened_s + silence_max + SLACK_S
+    assert 2 <= took <= back_max
     detached = world.gateway.events("session.detached")
     # A resume over a line that only one side knows to be lost closes that line: nobody else had to notice.
     assert {event["reason"] for event in detached} <= {"unreachable"}

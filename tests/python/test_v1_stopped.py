@@ -101,8 +101,8 @@ def test_a_stopped_app_holds_its_clients_back_and_has_nothing_acknowledged(numbe
 
 
 def test_clients_of_an_app_that_stays_stopped_are_told(numbered, gateway):
-    """C12, for good: 4411 with the code for a frozen app as configured, and which messages may be lost. The app hears of it when it goes
-    on, and serves the next sessions."""
+    """C12, for good: 4411 with the code for a frozen app as configured, and which messages may be lost. The app hears of it
+    when it goes on, and serves the next sessions."""
     settings = {"liveness.app_frozen_after": f"{BOUND_S:.0f}s", "upstream.handshake_timeout": "1s",
                 "close.frozen_app_code": "1012"}
     running = gateway(numbered.start_app(), "--profile", "fast", settings=settings)

@@ -1,9 +1,10 @@
 """An app in its own process that numbers what it sends and tells what arrives, one JSON object a line.
 
 usage: counting_app.py HOST; a connection's name is in its URL, `?name=ada`. Orders on stdin, one JSON object a line with
-`name` and `do`: talk (`pace_ms`), hush, say (`count`, `padding`), read (`on`), close (`code`). /neighbour is an echo."""
+`name` and `do`: talk (`pace_ms`), hush, say (`count`, `padding`). /neighbour is an echo."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from urllib.parse import parse_qs, urlsplit
@@ -17,14 +18,13 @@ def report(event, **fields):
 
 
 class Line:
-    """One connection: what is said, and whether it is listened to."""
+    """One connection, and what is said on it. Numbers go on from one connection of a name to the next."""
 
     said = {}
 
     def __init__(self, name, connection):
         self.name, self.connection = name, connection
-        self.listening = asyncio.Event()
-        self.listening.set()
+        self.tasks = set()
 
     async def say(self, padding=0):
         number = self.said[self.name] = self.said.get(self.name, 0) + 1
@@ -33,7 +33,6 @@ class Line:
 
     async def listen(self):
         async for text in self.connection:
-            await self.listening.wait()
             report("arrived", name=self.name, text=text if isinstance(text, str) else f"binary {text!r}")
 
     async def keep_talking(self, pace_s):
@@ -49,26 +48,22 @@ class Line:
 
     def start(self, coroutine):
         async def work():
-            try:
+            with contextlib.suppress(ConnectionClosed):
                 await coroutine
-            except ConnectionClosed:
-                pass
 
-        return asyncio.create_task(work())
+        task = asyncio.create_task(work())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def obey(self, order):
         match order["do"]:
             case "talk":
                 talking[self.name] = order["pace_ms"] / 1000
-                self.task = self.start(self.keep_talking(talking[self.name]))
+                self.start(self.keep_talking(talking[self.name]))
             case "hush" if not talking.pop(self.name, None):
                 report("hushed", name=self.name)
             case "say":
-                self.task = self.start(self.say_often(order["count"], order["padding"]))
-            case "read":
-                (self.listening.set if order["on"] else self.listening.clear)()
-            case "close":
-                self.task = self.start(self.connection.close(order["code"]))
+                self.start(self.say_often(order["count"], order["padding"]))
 
 
 lines = {}
@@ -79,19 +74,18 @@ talking = {}
 async def handle(connection):
     path = urlsplit(connection.request.path)
     if path.path == "/neighbour":
-        async for text in connection:
-            await connection.send(text)
+        with contextlib.suppress(ConnectionClosed):
+            async for text in connection:
+                await connection.send(text)
         return
     name = parse_qs(path.query)["name"][0]
     session = connection.request.headers["Pulsegate-Session"]
     line = lines[name] = Line(name, connection)
     report("opened", name=name, session=session)
     if name in talking:
-        line.task = line.start(line.keep_talking(talking[name]))
-    try:
+        line.start(line.keep_talking(talking[name]))
+    with contextlib.suppress(ConnectionClosed):
         await line.listen()
-    except ConnectionClosed:
-        pass
     await connection.wait_closed()
     report("closed", name=name, session=session, code=connection.close_code, reason=connection.close_reason)
 
