@@ -1,5 +1,6 @@
 //! What many sessions take, and how they come back when all lines are cut at once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIVING: usize = 50;
 /// Messages of each session before the cut, and after it.
 const MESSAGES: u64 = 5;
+
+/// What goes on.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Opening,
+    Quiet,
+    Cut(Moment),
+}
 
 /// KiB of the gateway for each session.
 #[derive(Debug, Serialize)]
@@ -97,31 +106,26 @@ async fn open(site: &Site, mode: Mode, count: usize) -> Result<Vec<Raw>> {
 /// A session is lost, or a message, or one comes twice or out of order.
 pub(super) async fn come_back(site: &Site, sessions: usize) -> Result<Return> {
     let ready = Arc::new(Barrier::new(sessions + 1));
-    let (cut, is_cut) = watch::channel(None);
+    let (phase, phases) = watch::channel(Phase::Opening);
     let mut clients = JoinSet::new();
     for _ in 0..sessions {
-        clients.spawn(talk(site.url(), Arc::clone(&ready), is_cut.clone()));
+        clients.spawn(talk(site.url(), Arc::clone(&ready), phases.clone()));
     }
-    let mut living = JoinSet::new();
-    for _ in 0..LIVING {
-        let client = Raw::open(site.address, Mode::V1).await?;
-        living.spawn(live(client, is_cut.clone()));
-    }
+    let living = tokio::task::spawn_blocking({
+        let (address, phases) = (site.address, phases.clone());
+        move || all_living(address, &phases)
+    });
     timeout(PATIENCE, ready.wait()).await.context("not all sessions are open")?;
     // The living are alone with the gateway for a while.
+    phase.send_replace(Phase::Quiet);
     sleep(SETTLE).await;
-    cut.send_replace(Some(Moment::now()));
+    phase.send_replace(Phase::Cut(Moment::now()));
     let mut back = Vec::new();
     while let Some(done) = timeout(PATIENCE, clients.join_next()).await.context("not all are back")? {
         back.push(done??);
     }
-    drop(cut);
-    let (mut before, mut during) = (Vec::new(), Vec::new());
-    while let Some(done) = living.join_next().await {
-        let (quiet, busy) = done??;
-        before.extend(quiet);
-        during.extend(busy);
-    }
+    drop(phase);
+    let (before, during) = living.await??;
     back.sort_by(f64::total_cmp);
     let at = |share: f64| back[((back.len() - 1) as f64 * share).round() as usize];
     Ok(Return {
@@ -135,7 +139,7 @@ pub(super) async fn come_back(site: &Site, sessions: usize) -> Result<Return> {
 }
 
 /// One of those that are cut; returns when it was back, in seconds from the cut.
-async fn talk(url: String, ready: Arc<Barrier>, mut is_cut: watch::Receiver<Option<Moment>>) -> Result<f64> {
+async fn talk(url: String, ready: Arc<Barrier>, mut phases: watch::Receiver<Phase>) -> Result<f64> {
     let mut client = Client::connect(&url, ClientConfig::default())?;
     let sender = client.sender();
     for number in 1..=MESSAGES {
@@ -143,7 +147,9 @@ async fn talk(url: String, ready: Arc<Barrier>, mut is_cut: watch::Receiver<Opti
     }
     expect(&mut client, 1..=MESSAGES).await?;
     ready.wait().await;
-    let cut_at = *is_cut.wait_for(Option::is_some).await?;
+    let Phase::Cut(cut_at) = *phases.wait_for(|phase| matches!(phase, Phase::Cut(_))).await? else {
+        anyhow::bail!("nothing was cut");
+    };
     client.drop_connection().await;
     for number in MESSAGES + 1..=2 * MESSAGES {
         sender.send(Payload::Text(number.to_string())).await?;
@@ -159,7 +165,7 @@ async fn talk(url: String, ready: Arc<Barrier>, mut is_cut: watch::Receiver<Opti
             | Event::Closed { .. }) => anyhow::bail!("{event:?}"),
         }
     }
-    let back_at = Moment::now().seconds_since(cut_at.context("there was a cut")?);
+    let back_at = Moment::now().seconds_since(cut_at);
     expect(&mut client, MESSAGES + 1..=2 * MESSAGES).await?;
     Ok(back_at)
 }
@@ -183,15 +189,37 @@ async fn expect(client: &mut Client, numbers: std::ops::RangeInclusive<u64>) -> 
     Ok(())
 }
 
+/// Those that are not cut, in a thread of their own: they are not to wait for the thousands beside them.
+fn all_living(address: SocketAddr, phases: &watch::Receiver<Phase>) -> Result<(Vec<f64>, Vec<f64>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut living = JoinSet::new();
+        for _ in 0..LIVING {
+            let client = Raw::open(address, Mode::V1).await?;
+            living.spawn(live(client, phases.clone()));
+        }
+        let (mut before, mut during) = (Vec::new(), Vec::new());
+        while let Some(done) = living.join_next().await {
+            let (quiet, busy) = done??;
+            before.extend(quiet);
+            during.extend(busy);
+        }
+        Ok((before, during))
+    })
+}
+
 /// One that is not cut: its round trips before the cut, and from there on until all are back.
-async fn live(mut client: Raw, is_cut: watch::Receiver<Option<Moment>>) -> Result<(Vec<f64>, Vec<f64>)> {
+async fn live(mut client: Raw, phases: watch::Receiver<Phase>) -> Result<(Vec<f64>, Vec<f64>)> {
     let (mut before, mut during) = (Vec::new(), Vec::new());
-    while is_cut.has_changed().is_ok() {
+    while phases.has_changed().is_ok() {
         let start = Moment::now();
         client.round(1, &[b'x'; 32]).await?;
         let time = Moment::now().seconds_since(start);
-        let times = if is_cut.borrow().is_some() { &mut during } else { &mut before };
-        times.push(time);
+        match *phases.borrow() {
+            Phase::Opening => {}
+            Phase::Quiet => before.push(time),
+            Phase::Cut(_) => during.push(time),
+        }
         sleep(Duration::from_millis(50)).await;
     }
     Ok((before, during))

@@ -223,7 +223,7 @@ impl V1Session {
 
     /// Returns what to do with a connection of the client that is over for the session; those that came before it first.
     pub fn poll_parting(&mut self) -> Option<Parting> {
-        self.partings.pop_front()
+        take_first(&mut self.partings, self.client.is_none())
     }
 
     /// Returns the next thing to do with the app's socket.
@@ -233,7 +233,7 @@ impl V1Session {
 
     /// Returns the next thing to tell.
     pub fn poll_note(&mut self) -> Option<V1Note> {
-        self.notes.pop_front()
+        take_first(&mut self.notes, self.client.is_none())
     }
 
     /// Returns the number of the client's present or latest connection, from 1.
@@ -302,6 +302,15 @@ impl V1Session {
             kept_since: self.out.oldest_pushed_at(),
         }
     }
+}
+
+/// What is empty takes no memory while the client is away, which may be for long.
+fn take_first<T>(queue: &mut VecDeque<T>, is_away: bool) -> Option<T> {
+    let first = queue.pop_front();
+    if first.is_none() && is_away && queue.capacity() > 0 {
+        *queue = VecDeque::new();
+    }
+    first
 }
 
 /// A peer and its place among all of its kind.
