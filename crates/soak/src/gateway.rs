@@ -98,9 +98,8 @@ impl Gateway {
     pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
         let (_, text) = ask(self.ops, "GET /metrics HTTP/1.0\r\nHost: localhost", "").await?;
         let samples = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
-        let wanted = samples.filter(|(labels, _)| {
-            (labels.is_empty() || labels.starts_with('{')) && labels.contains(label)
-        });
+        let wanted = samples
+            .filter(|(labels, _)| (labels.is_empty() || labels.starts_with('{')) && labels.contains(label));
         Ok(wanted.filter_map(|(_, value)| value.parse::<f64>().ok()).sum())
     }
 
@@ -117,7 +116,7 @@ impl Gateway {
             let page: Json = serde_json::from_str(&body)?;
             let items = page["items"].as_array().context("a page has items")?;
             listed.extend(items.iter().map(|item| item["labels"]["who"].as_str().unwrap_or("-").to_owned()));
-            match page["next_cursor"].as_str() {
+            match page["next"].as_str() {
                 Some(next) => after = format!("&cursor={next}"),
                 None => return Ok(listed),
             }

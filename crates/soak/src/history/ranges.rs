@@ -43,11 +43,6 @@ impl Ranges {
     pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
         self.ranges.iter().flat_map(|(&first, &last)| first..=last)
     }
-
-    /// Returns the first number from 1 up that is not in.
-    pub(super) fn first_gap(&self) -> u64 {
-        self.ranges.get(&1).map_or(1, |last| last + 1)
-    }
 }
 
 #[cfg(test)]
@@ -74,8 +69,6 @@ mod tests {
             );
             assert_eq!(ranges.len(), plain.len() as u64);
             assert!((1..70).all(|number| ranges.contains(number) == plain.contains(&number)));
-            let gap = (1..).find(|number| !plain.contains(number)).unwrap();
-            assert_eq!(ranges.first_gap(), gap);
             let edges = plain.iter().filter(|&&number| !plain.contains(&(number + 1))).count();
             assert_eq!(ranges.pieces(), edges, "no two touch");
         }
