@@ -9,6 +9,6 @@ mod event;
 mod machine;
 
 pub use config::ClientConfig;
-pub use driver::{Client, Delivered, DeliveryError, Payload, Sender, UrlError};
+pub use driver::{Client, Delivered, Delivery, DeliveryError, Payload, Sender, UrlError};
 pub use event::{Event, Frame, SendError, Transmit};
 pub use machine::Machine;

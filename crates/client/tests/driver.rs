@@ -216,6 +216,30 @@ async fn sending_waits_for_room() {
 }
 
 #[tokio::test]
+async fn many_are_under_way_in_order_before_the_end_of_any() {
+    within(async {
+        let gateway = Gateway::new().await;
+        let client = gateway.client();
+        let mut line = gateway.greet(false, 0, 1, "one").await;
+        let mut deliveries = Vec::new();
+        for seq in 1..=4 {
+            let delivery = client.sender().begin(text(&seq.to_string()), None).await.unwrap();
+            assert_eq!(delivery.seq(), seq);
+            deliveries.push(delivery);
+        }
+        for seq in 1..=4 {
+            line.expect(&Envelope::Meta(Meta { ack_now: true, ..Meta::default() })).await;
+            line.expect_text(&seq.to_string()).await;
+        }
+        line.ack(4).await;
+        for delivery in deliveries {
+            assert_eq!(delivery.end().await, Ok(Delivered));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_session_that_is_gone_is_told_and_the_next_begins() {
     within(async {
         let gateway = Gateway::new().await;

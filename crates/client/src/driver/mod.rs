@@ -71,6 +71,13 @@ pub struct Sender {
     orders: mpsc::Sender<Order>,
 }
 
+/// A message that was taken.
+#[derive(Debug)]
+pub struct Delivery {
+    seq: u64,
+    ended: oneshot::Receiver<Result<Delivered, DeliveryError>>,
+}
+
 #[derive(Debug)]
 struct Submission {
     payload: Payload,
@@ -165,6 +172,22 @@ impl Drop for Client {
     }
 }
 
+impl Delivery {
+    /// Returns its number in its session.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It was not delivered, or nobody knows.
+    pub async fn end(self) -> Result<Delivered, DeliveryError> {
+        // A task that is aborted tells nothing more.
+        self.ended.await.unwrap_or(Err(DeliveryError::Expired(Sent::Maybe)))
+    }
+}
+
 impl Sender {
     /// Waits for room in the window, gives the message to the session and returns its number.
     ///
@@ -185,10 +208,21 @@ impl Sender {
     /// # Cancel safety
     /// As [`send`](Sender::send).
     pub async fn deliver(&self, payload: Payload, ttl: Option<Duration>) -> Result<Delivered, DeliveryError> {
+        self.begin(payload, ttl).await?.end().await
+    }
+
+    /// Sends a message, and returns when it has its number; its end may be awaited later. So many can be under way whose
+    /// order is certain, which it is not among calls that wait at the same time.
+    ///
+    /// # Errors
+    /// It was not taken.
+    ///
+    /// # Cancel safety
+    /// As [`send`](Sender::send).
+    pub async fn begin(&self, payload: Payload, ttl: Option<Duration>) -> Result<Delivery, SendError> {
         let (end, ended) = oneshot::channel();
-        self.submit(payload, ttl, Some(end)).await?;
-        // A task that is aborted tells nothing more.
-        ended.await.unwrap_or(Err(DeliveryError::Expired(Sent::Maybe)))
+        let seq = self.submit(payload, ttl, Some(end)).await?;
+        Ok(Delivery { seq, ended })
     }
 
     async fn submit(
