@@ -1,9 +1,11 @@
 //! The app: it says numbered messages to each client and notes what it gets. It knows nothing of pulsegate.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
@@ -14,6 +16,13 @@ use crate::message::Name;
 use crate::world::World;
 
 type Write = futures_util::stream::SplitSink<WebSocketStream<TcpStream>, Message>;
+
+/// How far it runs ahead of what its client has got. More than the gateway's window, so that the gateway does stop reading;
+/// but an app that fills megabytes of socket buffers answers pings behind all that, and acknowledges as late.
+const AHEAD_MAX: u64 = 1200;
+
+/// How often one that is ahead looks whether it still is.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Messages that leave together, when there is no hurry.
 const FLUSH_EVERY: u64 = 16;
@@ -58,6 +67,12 @@ async fn say(mut write: Write, client: usize, world: Arc<World>) {
     // Whoever can't write is told so by reading.
     let _ = async {
         for _ in 0..world.messages {
+            if world.history.ahead(client, Way::ToClient) >= AHEAD_MAX {
+                write.flush().await?;
+                while world.history.ahead(client, Way::ToClient) >= AHEAD_MAX && !world.quiet.is_cancelled() {
+                    sleep(LOOK).await;
+                }
+            }
             if world.quiet.is_cancelled() {
                 break;
             }

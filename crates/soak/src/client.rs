@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt, poll};
+use futures_util::{FutureExt, StreamExt};
 use pulsegate_client::{Client, ClientConfig, Delivered, DeliveryError, Event, Payload, Sender, UrlError};
 use pulsegate_core::Sent;
-use tokio::task::coop::unconstrained;
 
 use crate::clock;
 use crate::history::{Outcome, Way};
@@ -16,7 +15,7 @@ use crate::message::Name;
 use crate::world::World;
 
 /// Messages whose end is awaited, at most.
-const IN_FLIGHT_MAX: usize = 128;
+const IN_FLIGHT_MAX: usize = 1000;
 
 /// The time limit of those that have one: shorter than the longer outages.
 const TTL: Duration = Duration::from_secs(2);
@@ -47,7 +46,7 @@ pub(crate) async fn talk(client: usize, url: String, world: Arc<World>) -> Resul
                 }
                 line = history.live(client, resumed, now);
             }
-            Event::Detached => history.detached(client, now),
+            Event::Detached => {}
             Event::Reset { undelivered } => {
                 history.ended(client, format!("the client lost its session, {undelivered} undelivered"), now);
             }
@@ -71,13 +70,9 @@ async fn say(client: usize, sender: Sender, world: Arc<World>) {
         }
         let number = world.history.send(client, Way::ToApp);
         let name = Name { client, way: Way::ToApp, number };
-        // The first poll takes its place in the queue, whatever is left of the task's budget: that is what gives the order.
-        let mut end = Box::pin(unconstrained(deliver(sender.clone(), name)));
-        match poll!(&mut end) {
-            std::task::Poll::Ready((number, outcome)) => {
-                world.history.settle(client, number, outcome, clock())
-            }
-            std::task::Poll::Pending => ends.push(end),
+        match sender.begin(payload(name), name.is_limited().then_some(TTL)).await {
+            Ok(delivery) => ends.push(async move { (number, outcome(delivery.end().await)) }),
+            Err(_) => world.history.settle(client, number, Outcome::NotSent, clock()),
         }
         while ends.len() >= IN_FLIGHT_MAX
             && let Some((number, outcome)) = ends.next().await
@@ -93,16 +88,18 @@ async fn say(client: usize, sender: Sender, world: Arc<World>) {
     }
 }
 
-async fn deliver(sender: Sender, name: Name) -> (u64, Outcome) {
-    let payload = match name.is_text() {
+fn payload(name: Name) -> Payload {
+    match name.is_text() {
         true => Payload::Text(String::from_utf8(name.payload()).expect("it is ASCII")),
         false => Payload::Binary(name.payload()),
-    };
-    let outcome = match sender.deliver(payload, name.is_limited().then_some(TTL)).await {
+    }
+}
+
+fn outcome(end: Result<Delivered, DeliveryError>) -> Outcome {
+    match end {
         Ok(Delivered) => Outcome::Delivered,
         Err(DeliveryError::Expired(Sent::No) | DeliveryError::NotTaken(_)) => Outcome::NotSent,
         Err(DeliveryError::Expired(Sent::Maybe)) => Outcome::Unknown,
         Err(DeliveryError::Refused(_)) => Outcome::Rejected,
-    };
-    (name.number, outcome)
+    }
 }

@@ -9,6 +9,8 @@ pub mod faults;
 mod gateway;
 pub mod history;
 pub mod message;
+mod plain;
+pub mod receipts;
 mod report;
 mod run;
 mod world;
@@ -16,6 +18,7 @@ mod world;
 use std::time::Instant;
 
 pub use gateway::Holdings;
+pub use plain::Unmodified;
 pub use report::Report;
 pub use run::{Plan, run};
 

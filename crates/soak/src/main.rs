@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use pulsegate_soak::{Plan, run};
+use pulsegate_soak::{Plan, Unmodified, run};
 
 /// Clients of `pulsegate.v1` on lines that fail in every way, and a checker of what each side got and was told.
 #[derive(Debug, Parser)]
@@ -31,6 +31,15 @@ struct Arguments {
     /// Leaves the lines alone: then nobody may lose a connection
     #[arg(long)]
     calm: bool,
+    /// Unmodified clients beside them: npm ws, Python websockets, aiohttp, in turn
+    #[arg(long, default_value_t = 0)]
+    unmodified: usize,
+    /// Where the scripts of the unmodified clients are
+    #[arg(long, default_value = "tests")]
+    tests: PathBuf,
+    /// A Python with websockets and aiohttp
+    #[arg(long, default_value = "tests/.cache/venv/bin/python")]
+    python: PathBuf,
     /// The gateway; without it the one beside this program
     #[arg(long, env = "PULSEGATE_BIN")]
     gateway: Option<PathBuf>,
@@ -46,6 +55,8 @@ async fn main() -> Result<ExitCode> {
         "{} is not there: `cargo build --release -p pulsegate`",
         binary.display()
     );
+    let unmodified = (arguments.unmodified > 0)
+        .then(|| Unmodified::new(arguments.unmodified, arguments.tests, arguments.python));
     let plan = Plan {
         binary,
         clients: arguments.clients,
@@ -54,6 +65,7 @@ async fn main() -> Result<ExitCode> {
         quiet: Duration::from_secs(arguments.quiet),
         seed: arguments.seed,
         faults: !arguments.calm,
+        unmodified,
     };
     println!("seed {}", plan.seed);
     let report = run(&plan, |line| eprintln!("{line}")).await.context("the run broke off")?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::gateway::{Gateway, Holdings};
 use crate::history::Totals;
+use crate::receipts::ReceiptTotals;
 use crate::run::Plan;
 
 /// Complaints that are shown.
@@ -28,6 +29,8 @@ pub struct Report {
     pub(crate) settling: Duration,
     /// Sums over all clients.
     pub totals: Totals,
+    /// Of messages to unmodified clients, if there were any.
+    pub plain: Option<ReceiptTotals>,
     pub(crate) spreads: [(u64, u64); 2],
     /// How often each kind of fault was set.
     pub faults: Vec<(&'static str, u64)>,
@@ -55,7 +58,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { plan, totals, .. } = self;
         let spoke = self.spoke.as_secs_f64();
-        writeln!(f, "seed {}, {} clients, faults {}", plan.seed, plan.clients, on_off(plan.faults))?;
+        let plain = plan.unmodified.as_ref().map_or(0, |unmodified| unmodified.clients);
+        let faults = on_off(plan.faults);
+        writeln!(
+            f,
+            "seed {}, {} clients of v1, {plain} unmodified, faults {faults}",
+            plan.seed, plan.clients
+        )?;
         let limit = plan.messages;
         writeln!(
             f,
@@ -70,8 +79,15 @@ impl fmt::Display for Report {
         }
         let [delivered, never, unknown] = totals.outcomes;
         writeln!(f, "outcomes: {delivered} delivered, {never} expired or refused, {unknown} unknown")?;
-        let outage = totals.longest_outage.as_secs_f64();
-        writeln!(f, "resumes: {}, longest time without a connection {outage:.1} s", totals.resumes)?;
+        writeln!(f, "resumes, as the clients' code saw them: {}", totals.resumes)?;
+        if let Some(plain) = &self.plain {
+            let ReceiptTotals { sent, received, never, unknown, unknown_and_read, read } = *plain;
+            writeln!(
+                f,
+                "to unmodified clients: {sent} sent, {read} read; {received} told as received, {never} as never sent,"
+            )?;
+            writeln!(f, "  {unknown} as unknown, of which {unknown_and_read} were read")?;
+        }
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         writeln!(f, "faults: {}", faults.join(", "))?;
         writeln!(f, "everything had come {:.1} s after the lines were healed", self.settling.as_secs_f64())?;

@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::{Schedule, Tally, line, trouble};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Holdings};
 use crate::history::{History, Way};
+use crate::plain::{Plain, Unmodified};
 use crate::report::Report;
 use crate::world::World;
 use crate::{app, client, clock};
@@ -50,6 +51,8 @@ pub struct Plan {
     pub seed: u64,
     /// Whether anything happens to the lines. Without, nobody may lose a connection.
     pub faults: bool,
+    /// Clients that know nothing of the protocol, beside the others.
+    pub unmodified: Option<Unmodified>,
 }
 
 /// Runs a plan; `tell` is told now and then how far it is.
@@ -70,8 +73,17 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> Result<Report> {
         talks.spawn(client::talk(number, url, Arc::clone(&world)));
         lines.push(line);
     }
+    let mut plain = match &plan.unmodified {
+        Some(unmodified) => Some(Plain::start(unmodified, &gateway, plan.seed).await?),
+        None => None,
+    };
     let greeted = || world.live.load(Relaxed) == plan.clients;
     until(GREETED_MAX, greeted).await.context("not all clients were greeted on good lines")?;
+    if let Some(plain) = &mut plain {
+        all_listed(&gateway, plan.clients + plain.lines.len()).await?;
+        plain.send(gateway.control, &world.quiet);
+        lines.extend(plain.lines.iter().cloned());
+    }
     let (tally, calm) = (Arc::new(Tally::default()), CancellationToken::new());
     let troubles = if plan.faults { start_trouble(plan.seed, &lines, &tally, &calm) } else { JoinSet::new() };
     let start = clock();
@@ -96,14 +108,22 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> Result<Report> {
     tell(&progress(&world.history, start));
     sleep(plan.quiet).await;
     let listed = gateway.listed().await?;
-    let listed: Vec<usize> = listed.iter().map(|who| client_of(who).unwrap_or(usize::MAX)).collect();
+    let of_v1 = listed.iter().filter(|who| !who.starts_with("plain-"));
+    let listed: Vec<usize> = of_v1.map(|who| client_of(who).unwrap_or(usize::MAX)).collect();
     world.history.finish(&listed, clock());
     let totals = world.history.totals();
     let metrics = Report::metrics(&gateway).await?;
+    let (mut receipts, mut of_plain) = (None, Vec::new());
+    if let Some(plain) = plain {
+        let judge = Arc::clone(&plain.receipts);
+        of_plain = plain.finish().await?;
+        receipts = Some(judge.totals());
+    }
     world.over.cancel();
     let (ended, left) = end(&gateway, &mut talks).await?;
-    let end = gateway.holdings()?;
+    let end = until_given_back(&gateway, begin.descriptors + begin.descriptors / 10).await?;
     let mut found: Vec<String> = world.history.complaints().iter().map(ToString::to_string).collect();
+    found.extend(of_plain);
     if !settled {
         found
             .push(format!("not everything had come {} s after the lines were healed", SETTLED_MAX.as_secs()));
@@ -136,9 +156,21 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> Result<Report> {
         metrics,
         holdings: [begin, busy, end],
         complaints: world.history.complaint_count().max(found.len() as u64),
+        plain: receipts,
         found,
         log,
     })
+}
+
+/// Waits until the registry lists so many sessions.
+async fn all_listed(gateway: &Gateway, sessions: usize) -> Result<()> {
+    let looking = async {
+        while gateway.listed().await?.len() != sessions {
+            sleep(LOOK).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(GREETED_MAX, looking).await.context("not all clients have connected on good lines")?
 }
 
 fn start_trouble(
@@ -178,9 +210,21 @@ async fn end(
     }
 }
 
+/// Waits until no more than so many descriptors are open: peers that were given up are watched for a while.
+async fn until_given_back(gateway: &Gateway, descriptors_max: usize) -> Result<Holdings> {
+    let start = clock();
+    loop {
+        let held = gateway.holdings()?;
+        if held.descriptors <= descriptors_max || start.elapsed() > ENDED_MAX {
+            return Ok(held);
+        }
+        sleep(LOOK).await;
+    }
+}
+
 /// Whether everybody has said and got all there is.
 fn is_said(history: &History, plan: &Plan) -> bool {
-    let all = plan.messages * plan.clients as u64;
+    let all = plan.messages.saturating_mul(plan.clients as u64);
     history.totals().sent == [all, all] && history.is_settled()
 }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::ranges::Ranges;
 use self::track::Track;
 
 /// Complaints that are kept; further ones are only counted.
@@ -125,8 +126,6 @@ pub struct Totals {
     pub outcomes: [u64; 3],
     /// Clients that came back.
     pub resumes: u64,
-    /// The longest that one was without a connection.
-    pub longest_outage: Duration,
     /// Ranges of numbers that are kept, all told.
     pub pieces: usize,
 }
@@ -147,9 +146,7 @@ struct Book {
     app_connections: (u64, u64),
     /// The client's connections so far.
     lines: u64,
-    detached_at: Option<Instant>,
     resumes: u64,
-    longest_outage: Duration,
     is_over: bool,
 }
 
@@ -217,8 +214,6 @@ impl History {
     /// The gateway has greeted the client; returns which of its lines this is.
     pub fn live(&self, client: usize, resumed: bool, now: Instant) -> u64 {
         let mut book = self.book(client);
-        let outage = book.detached_at.take().map(|at| now.saturating_duration_since(at));
-        book.longest_outage = book.longest_outage.max(outage.unwrap_or_default());
         book.resumes += u64::from(resumed);
         book.lines += 1;
         let line = book.lines;
@@ -229,11 +224,6 @@ impl History {
         line
     }
 
-    /// The client's connection is lost.
-    pub fn detached(&self, client: usize, now: Instant) {
-        self.book(client).detached_at.get_or_insert(now);
-    }
-
     /// The client is done with its session from here on.
     pub fn over(&self, client: usize) {
         self.book(client).is_over = true;
@@ -242,6 +232,12 @@ impl History {
     /// Somebody was told that a session is over which is not.
     pub fn ended(&self, client: usize, why: String, now: Instant) {
         self.complain(client, Wrong::Ended.of(why), now);
+    }
+
+    /// Returns how many messages of a client's were sent and have not come.
+    pub fn ahead(&self, client: usize, way: Way) -> u64 {
+        let track = &self.book(client).tracks[way as usize];
+        track.sent() - track.arrived()
     }
 
     /// Whether all that was sent has come, and every outcome is known, or something is already found wrong.
@@ -298,7 +294,6 @@ impl History {
                 *sum += count;
             }
             totals.resumes += book.resumes;
-            totals.longest_outage = totals.longest_outage.max(book.longest_outage);
         }
         totals
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// A set of numbers, kept as ranges: as large as it has gaps.
 #[derive(Debug, Default)]
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     /// First to last of each; no two touch.
     ranges: BTreeMap<u64, u64>,
     len: u64,
@@ -12,7 +12,7 @@ pub(super) struct Ranges {
 
 impl Ranges {
     /// Adds `first` to `last`; numbers that are in already are no harm.
-    pub(super) fn insert(&mut self, first: u64, last: u64) {
+    pub(crate) fn insert(&mut self, first: u64, last: u64) {
         let (mut first, mut last) = (first, last);
         while let Some((&begin, &end)) = self.ranges.range(..=last.saturating_add(1)).next_back()
             && end.saturating_add(1) >= first
@@ -25,22 +25,22 @@ impl Ranges {
         self.len += last - first + 1;
     }
 
-    pub(super) fn contains(&self, number: u64) -> bool {
+    pub(crate) fn contains(&self, number: u64) -> bool {
         self.ranges.range(..=number).next_back().is_some_and(|(_, &end)| number <= end)
     }
 
     /// Returns how many numbers are in.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
     /// Returns how many ranges that takes.
-    pub(super) fn pieces(&self) -> usize {
+    pub(crate) fn pieces(&self) -> usize {
         self.ranges.len()
     }
 
     /// Returns the numbers, rising.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         self.ranges.iter().flat_map(|(&first, &last)| first..=last)
     }
 }
