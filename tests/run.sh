@@ -15,7 +15,7 @@ LOG_LINES_SHOWN=400
 FUZZ_SECONDS=${FUZZ_SECONDS:-20}
 FUZZ_TARGETS=(frames handshake config envelope offer)
 
-STEPS=(fmt clippy doc line deny nextest doctest fuzz build bench node python netns promtool)
+STEPS=(fmt clippy doc line deny nextest doctest fuzz build bench soak node python netns promtool)
 
 usage() {
   cat <<'TEXT'
@@ -32,6 +32,7 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   build     the release binary that the steps below run, and a client of pulsegate.v1 for them
   bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root);
             beside nginx, HAProxy and a relay every cell is measured, whatever the figures
+  soak      20 clients of pulsegate.v1 and 9 unmodified ones on bad lines for 20 s: nothing lost, doubled or falsely claimed
   node      npm ws, Chromium, Socket.IO
   python    Python websockets, bad input, shutdown, configuration
   netns     network faults between network namespaces (root)
@@ -185,6 +186,7 @@ needs_of() {
     node) need_node ;;
     python) need_python && need_node && need_faketime ;;
     bench) need_binary && need_namespaces && need_proxy nginx nginx-light && need_proxy haproxy haproxy ;;
+    soak) need_python && need_node ;;
     netns) need_namespaces && need_python && need_node ;;
     promtool) need_python && need_node && need_promtool ;;
     *) true ;;
@@ -245,6 +247,11 @@ step_bench() {
     "$target/release/bench" detection --sessions 200 --dead 40 --profile fast --network good --slack-ms 1000 \
       --out "$scratch/detection.svg" --json "$scratch/detection.json" &&
     "$target/release/bench" proxies --brief --json "$scratch/proxies.json"
+}
+step_soak() {
+  cargo build --quiet --locked --release -p pulsegate-soak &&
+    "$target/release/soak" --clients 20 --seconds 20 --unmodified 9 --seed "${SOAK_SEED:-1}" \
+      --tests "$root/tests" --python "$cache/venv/bin/python"
 }
 step_node() { (cd "$root/tests/node" && node --test --test-concurrency=1 --test-reporter=spec ./*.test.mjs); }
 step_python() { run_pytest python --ignore=python/test_promtool.py; }

@@ -5,6 +5,7 @@
 mod configuration;
 mod control;
 mod network;
+mod soak;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::config::Config;
-use pulsegate_core::v1::{Ack, Envelope, ResumeFailCode, Welcome};
+use pulsegate_core::v1::{Ack, Envelope, OfferedResume, ResumeFailCode, Welcome};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -50,7 +50,8 @@ impl Line {
 
     /// Comes back, having received so many messages.
     pub(crate) async fn resume(gateway: &Running, token: &str, received: u64) -> (TcpStream, Got) {
-        Line::dial(gateway, &format!("pulsegate.v1, pgr.{token}.{received}"), "").await
+        let entry = OfferedResume::to_entry(token, received);
+        Line::dial(gateway, &format!("pulsegate.v1, {entry}"), "").await
     }
 
     pub(crate) fn welcomed(stream: TcpStream, first: Got, resumed: bool, received: u64, next: u64) -> Line {
