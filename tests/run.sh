@@ -31,7 +31,8 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   fuzz      each fuzz target for FUZZ_SECONDS (20), starting from its corpus
   build     the release binary that the steps below run, and a client of pulsegate.v1 for them
   bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root);
-            beside nginx, HAProxy and a relay every cell is measured, whatever the figures
+            beside nginx, HAProxy and a relay every cell is measured, whatever the figures; so is what delivery costs,
+            beside plain sessions and Socket.IO
   soak      20 clients of pulsegate.v1 and 9 unmodified ones on bad lines for 20 s: nothing lost, doubled or falsely claimed
   node      npm ws, Chromium, Socket.IO
   python    Python websockets, bad input, shutdown, configuration
@@ -185,7 +186,7 @@ needs_of() {
     fuzz) need_fuzz ;;
     node) need_node ;;
     python) need_python && need_node && need_faketime ;;
-    bench) need_binary && need_namespaces && need_proxy nginx nginx-light && need_proxy haproxy haproxy ;;
+    bench) need_node && need_namespaces && need_proxy nginx nginx-light && need_proxy haproxy haproxy ;;
     soak) need_python && need_node ;;
     netns) need_namespaces && need_python && need_node ;;
     promtool) need_python && need_node && need_promtool ;;
@@ -246,7 +247,8 @@ step_bench() {
   cargo build --quiet --locked --release -p pulsegate-bench &&
     "$target/release/bench" detection --sessions 200 --dead 40 --profile fast --network good --slack-ms 1000 \
       --out "$scratch/detection.svg" --json "$scratch/detection.json" &&
-    "$target/release/bench" proxies --brief --json "$scratch/proxies.json"
+    "$target/release/bench" proxies --brief --json "$scratch/proxies.json" &&
+    "$target/release/bench" delivery --brief --json "$scratch/delivery.json"
 }
 step_soak() {
   cargo build --quiet --locked --release -p pulsegate-soak &&

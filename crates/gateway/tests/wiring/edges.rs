@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::kit::{
     PATIENCE, Running, app_frame, bare_pair, echo_app, frame, raw_client, read_frame, read_rest,
 };
+use pulsegate::config::Config;
+use pulsegate_registry::Confirm;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
@@ -40,10 +42,15 @@ async fn a_client_that_pings_often_does_not_hide_a_frozen_app() {
     assert_eq!(timeout(SHORT * 10, told).await.expect("a verdict in time"), 1013);
 }
 
+/// Nobody asks the client what it has read: what comes is what the app sent, byte by byte.
+fn unasked(config: &mut Config) {
+    config.delivery.confirm = Confirm::Kernel;
+}
+
 /// This runtime has one thread: the gateway sees nothing until the test awaits, then all at once.
 #[tokio::test]
 async fn the_last_words_of_an_app_that_cuts_its_line_reach_a_client_that_is_talking() {
-    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    let (_gateway, mut client, mut app) = bare_pair(unasked).await;
     client.write_all(&frame(0x81, b"hardly read")).await.unwrap();
     timeout(PATIENCE, app.read_u8()).await.unwrap().unwrap();
     let mut app_now = app.into_std().unwrap();
@@ -129,7 +136,7 @@ async fn an_end_within_a_frame_is_a_fin_and_no_bytes_that_are_not_the_frames() {
 
 #[tokio::test]
 async fn data_and_close_and_end_at_once_arrive_whole_at_a_slow_client() {
-    let (_gateway, mut client, mut app) = bare_pair(|_| {}).await;
+    let (_gateway, mut client, mut app) = bare_pair(unasked).await;
     let mut wire = Vec::new();
     for n in 0..20_000u32 {
         wire.extend(app_frame(0x82, &[&n.to_be_bytes()[..], &[7; 100]].concat()));
