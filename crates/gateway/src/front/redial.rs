@@ -14,7 +14,7 @@ use tracing::debug;
 use super::answer;
 use super::upgrade::into_socket;
 use super::upstream::{self, DialFailure, Target};
-use crate::relay::AppArrival;
+use crate::relay::{AppArrival, Mailbox};
 use crate::shared::Shared;
 
 /// A structured field (RFC 9651) for an app that gets a session's second or later connection.
@@ -48,12 +48,15 @@ impl Redial {
     }
 
     /// Asks the app for another connection, which gets `again` messages for the second time. Few ask at once: an app
-    /// that has just started is not to be run over by all its sessions.
+    /// that has just started is not to be run over by all its sessions. `None`: the session is over meanwhile.
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection.
-    pub(crate) async fn dial(&self, shared: &Shared, again: u64) -> AppArrival {
+    pub(crate) async fn dial(&self, shared: &Shared, session: &Mailbox, again: u64) -> Option<AppArrival> {
         let _seat = shared.redials.acquire().await;
+        if session.is_closed() {
+            return None;
+        }
         let connection = self.connect(shared, again).await;
         let (result, arrival) = match connection {
             Ok((stream, early)) => ("connected", AppArrival::Here { stream, early }),
@@ -64,7 +67,7 @@ impl Redial {
             Err(Failure::Refused(told)) => ("refused", AppArrival::Refused(told.into())),
         };
         shared.metrics.v1.redialled(result);
-        arrival
+        Some(arrival)
     }
 
     async fn connect(&self, shared: &Shared, again: u64) -> Result<(std::net::TcpStream, Bytes), Failure> {

@@ -163,6 +163,11 @@ impl Mailbox {
         self.waker.wake();
     }
 
+    /// Returns whether the session is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().as_ref().is_some_and(|letters| letters.closed)
+    }
+
     /// A message of so many bytes has its end, which makes room for another.
     pub(super) fn release(&self, bytes: usize) {
         if let Some(letters) = &mut *self.lock() {

@@ -164,8 +164,8 @@ impl V1Driver {
         let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
         self.shared.connections.spawn(async move {
             // A gateway that leaves dials nobody: its sessions have their end soon.
-            let dialled = shared.stop.run_until_cancelled(redial.dial(&shared, again)).await;
-            if let Some(arrival) = dialled {
+            let dialled = shared.stop.run_until_cancelled(redial.dial(&shared, entry.handle(), again)).await;
+            if let Some(arrival) = dialled.flatten() {
                 entry.handle().app_arrive(arrival);
             }
         });
