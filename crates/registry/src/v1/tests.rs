@@ -82,12 +82,16 @@ fn notes(session: &mut V1Session) -> Vec<V1Note> {
     std::iter::from_fn(|| session.poll_note()).collect()
 }
 
-#[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
 fn start() -> (V1Session, Instant) {
+    start_with(limits())
+}
+
+#[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing here waits")]
+fn start_with(limits: V1Limits) -> (V1Session, Instant) {
     let now = Instant::now();
     let crowds = [Arc::new(Crowd::default()), Arc::new(Crowd::default())];
     let id = IdSource::new(1, 1).next();
-    let mut session = V1Session::new(Arc::new(limits()), &crowds, id, &hello(None, 1), now);
+    let mut session = V1Session::new(Arc::new(limits), &crowds, id, &hello(None, 1), now);
     assert_eq!(written(&mut session, now), ["Welcome false 0 1"]);
     (session, now)
 }
@@ -296,4 +300,45 @@ fn a_client_whose_app_closes_at_once_is_greeted_all_the_same() {
     let Some(Parting::End { words, .. }) = session.poll_parting() else { panic!("an end") };
     let first = Envelope::parse(&words[0]).unwrap();
     assert_eq!(word(&first), "Welcome false 0 1");
+}
+
+/// The app's connection is cut again and again, a second after each dial; returns how long the session waited for it, and
+/// how many dials it asked for. With `handles` each connection takes a message first.
+fn crash_loop(handles: bool, within: Duration) -> (Option<Duration>, u32) {
+    let (mut session, start) = start_with(V1Limits { app_hold: 20 * SECOND, ..limits() });
+    let (mut now, mut dials) = (start, 0);
+    session.handle_hangup(Leg::App, now);
+    while now < start + within {
+        now += SECOND / 10;
+        session.handle_timeout(now, [None, None]);
+        // Somebody has to be there for it to have anything to do.
+        say(&mut session, Envelope::Probe, now);
+        if session.poll_dial(now).is_some() {
+            dials += 1;
+            assert!(session.handle_app_dialled(7, now));
+            if handles {
+                session.handle_client_message(true, b"one", now);
+                session.handle_app_taken(now);
+            }
+            now += SECOND;
+            session.handle_hangup(Leg::App, now);
+        }
+        written(&mut session, now);
+        if session.is_closing() {
+            return (Some(now - start), dials);
+        }
+    }
+    (None, dials)
+}
+
+#[test]
+fn an_app_that_crashes_in_a_loop_has_its_time_and_no_more_unless_it_gets_something_done() {
+    let (waited, dials) = crash_loop(false, 120 * SECOND);
+    let waited = waited.expect("it is given up");
+    assert!(waited >= 20 * SECOND && waited <= 22 * SECOND, "{waited:?}");
+    assert!((4..20).contains(&dials), "{dials}");
+    let (waited, dials) = crash_loop(true, 120 * SECOND);
+    assert_eq!(waited, None, "it goes on");
+    // Waits are of 2.5 s in the mean when they have grown.
+    assert!((20..60).contains(&dials), "{dials}");
 }
