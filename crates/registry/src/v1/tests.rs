@@ -342,3 +342,52 @@ fn an_app_that_crashes_in_a_loop_has_its_time_and_no_more_unless_it_gets_somethi
     // Waits are of 2.5 s in the mean when they have grown.
     assert!((20..60).contains(&dials), "{dials}");
 }
+
+/// The app answers for all that it was given.
+fn app_answers(session: &mut V1Session, now: Instant) {
+    session.handle_app_taken(now);
+    let barrier = session.poll_barrier(now, 0, 14).expect("it is asked");
+    session.handle_written(Leg::App, 14, now);
+    session.handle_app_taken(now);
+    session.handle_app_pong(&barrier.to_payload(), now);
+}
+
+#[test]
+fn an_app_that_is_back_gets_what_waits_in_steps_and_nothing_overtakes_it() {
+    let window = Window { messages: 64, bytes: 1000 };
+    let app_ack = AppAck::Received;
+    let (mut session, start) = start_with(V1Limits { app_hold: 20 * SECOND, app_ack, window, ..limits() });
+    let say = |session: &mut V1Session, number: u32, now: Instant| {
+        session
+            .handle_client_message(true, number.to_string().as_bytes(), now)
+            .expect("it is for the app")
+            .is_now
+    };
+    assert!(say(&mut session, 0, start));
+    app_answers(&mut session, start);
+    session.handle_hangup(Leg::App, start);
+    for number in 1..=20 {
+        assert!(!say(&mut session, number, start), "there is no app");
+    }
+    let now = start + SECOND;
+    session.handle_timeout(now, [None, None]);
+    assert_eq!(session.poll_dial(now), Some(0), "none of them may have come");
+    assert!(session.handle_app_dialled(7, now));
+    let given = |session: &mut V1Session| -> Vec<String> {
+        std::iter::from_fn(|| {
+            let message = session.poll_app_message(now)?;
+            Some(String::from_utf8(message.payload.to_vec()).unwrap())
+        })
+        .collect()
+    };
+    let numbers =
+        |range: std::ops::RangeInclusive<u32>| range.map(|number| number.to_string()).collect::<Vec<_>>();
+    assert_eq!(given(&mut session), numbers(1..=16));
+    assert!(!say(&mut session, 21, now), "others wait before it");
+    assert!(given(&mut session).is_empty(), "it has answered for none");
+    app_answers(&mut session, now);
+    assert_eq!(given(&mut session), numbers(17..=21));
+    assert!(say(&mut session, 22, now));
+    app_answers(&mut session, now);
+    assert_eq!(session.progress().to_app.acked, 23);
+}
