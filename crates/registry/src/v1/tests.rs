@@ -346,6 +346,7 @@ fn an_app_that_crashes_in_a_loop_has_its_time_and_no_more_unless_it_gets_somethi
 /// The app answers for all that it was given.
 fn app_answers(session: &mut V1Session, now: Instant) {
     session.handle_app_taken(now);
+    session.handle_timeout(now, [None, None]);
     let barrier = session.poll_barrier(now, 0, 14).expect("it is asked");
     session.handle_written(Leg::App, 14, now);
     session.handle_app_taken(now);
