@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from kit.history import CLIENT, TO_APP
+from kit.history import APP, CLIENT, TO_APP
 from kit.wait import eventually
 
 _APP = Path(__file__).parents[1] / "node" / "apps" / "journal.mjs"
@@ -62,6 +62,8 @@ def check(numbered, running):
     for name in NAMES:
         numbered.tell(name, "hush")
     until_all(numbered, "they are quiet", 5, lambda name: history.hushes(name, CLIENT))
+    # One whose app is away at this moment is nobody to compare.
+    until_all(numbered, "the app is back for all", BACK_S, lambda name: not history.end(name, APP))
     listed = lambda: [session["id"] for session in running.sessions()]
     try:
         eventually(lambda: not history.lost() and not history.registry_differs(listed()), "all has arrived", BACK_S + 5)
