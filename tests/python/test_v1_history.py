@@ -188,6 +188,21 @@ def test_a_planted_bug_in_a_restart_is_found(bug):
         history_of(told).check(["id-2"])
 
 
+def late(number):
+    return app("arrived", session="id-1", text=f"ada to_app {number}")
+
+
+def test_what_comes_late_on_the_connection_of_a_lost_session_is_in_no_order():
+    told = without(restarted(), to_app(RESET_AT + 1))
+    history_of([*told, late(RESET_AT + 1)]).check(["id-2"])
+
+
+@pytest.mark.parametrize("number", [RESET_AT + 3, RESET_AT], ids=["of the next session", "of its own"])
+def test_a_message_that_comes_late_a_second_time_is_found(number):
+    with pytest.raises(AssertionError, match="again, on the connection"):
+        history_of([*restarted(), late(number)]).check(["id-2"])
+
+
 def test_a_detachment_in_a_run_without_faults_is_found():
     calm = without(honest(), peer("detached"), peer("live", resumed=True))
     history_of(calm).check_nobody_detached()

@@ -22,8 +22,8 @@ class Line:
 
     said = {}
 
-    def __init__(self, name, connection):
-        self.name, self.connection = name, connection
+    def __init__(self, name, session, connection):
+        self.name, self.session, self.connection = name, session, connection
         self.tasks = set()
 
     async def say(self, padding=0):
@@ -33,7 +33,8 @@ class Line:
 
     async def listen(self):
         async for text in self.connection:
-            report("arrived", name=self.name, text=text if isinstance(text, str) else f"binary {text!r}")
+            text = text if isinstance(text, str) else f"binary {text!r}"
+            report("arrived", name=self.name, session=self.session, text=text)
 
     async def keep_talking(self, pace_s):
         while self.name in talking and lines[self.name] is self:
@@ -80,7 +81,7 @@ async def handle(connection):
         return
     name = parse_qs(path.query)["name"][0]
     session = connection.request.headers["Pulsegate-Session"]
-    line = lines[name] = Line(name, connection)
+    line = lines[name] = Line(name, session, connection)
     report("opened", name=name, session=session)
     if name in talking:
         line.start(line.keep_talking(talking[name]))

@@ -23,6 +23,8 @@ class V1History(History):
         self._next_seq = defaultdict(lambda: 1)
         self._app_connections = defaultdict(int)
         self._app_resumes = defaultdict(int)
+        # What came on connections of sessions that were over.
+        self._late = defaultdict(list)
         # How many of the next messages to the app may be repeats.
         self._replays = defaultdict(int)
         # How many messages of the app had arrived when a session was lost: what it sent then may be missing.
@@ -63,6 +65,8 @@ class V1History(History):
         match report["event"]:
             case "opened":
                 self._take_opened(name, report)
+            case "arrived" if report.get("session", self.session(name)) != self.session(name):
+                self._take_late(name, report["text"].rstrip("."))
             case "arrived" if not self._is_announced_repeat(name, report["text"]):
                 self.arrived(name, TO_APP, report["text"])
             case "sent":
@@ -86,6 +90,14 @@ class V1History(History):
             self._replays[name] = report.get("replayed", 0)
             self._ends.pop((name, APP), None)
         self.opened(name, report["session"])
+
+    def _take_late(self, name, text):
+        """On a connection of an earlier session, which the gateway has given up and the network has not: between two
+        connections there is no order."""
+        with self._lock:
+            if text in self._late[name] or text in self._arrived[name, TO_APP]:
+                self._broken.append(f"{name} to_app: {text!r} again, on the connection of an earlier session")
+            self._late[name].append(text)
 
     def _is_announced_repeat(self, name, text):
         """An app that is back is told how many of the first messages may have come before."""
@@ -185,7 +197,7 @@ class V1History(History):
         return bool(told) and DELIVERED not in told
 
     def _untrue(self, name, outcomes):
-        arrived = {text.rpartition(" ")[2] for text in self._arrived[name, TO_APP]}
+        arrived = {text.rpartition(" ")[2] for text in self._arrived[name, TO_APP] + self._late[name]}
         found = []
         for number, told in sorted(outcomes.items()):
             came = str(number) in arrived
