@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use pulsegate_chaos::FaultProxy;
+use pulsegate_client::UrlError;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,7 @@ use crate::faults::{Schedule, Tally, line, trouble};
 use crate::gateway::{Gateway, Holdings};
 use crate::history::{History, Way};
 use crate::plain::{Plain, Unmodified};
+use crate::receipts::ReceiptTotals;
 use crate::report::Report;
 use crate::world::World;
 use crate::{app, client, clock};
@@ -55,6 +57,16 @@ pub struct Plan {
     pub unmodified: Option<Unmodified>,
 }
 
+/// All that runs.
+struct Scene {
+    gateway: Gateway,
+    world: Arc<World>,
+    serving: JoinHandle<()>,
+    lines: Vec<Arc<FaultProxy>>,
+    talks: JoinSet<Result<(), UrlError>>,
+    plain: Option<Plain>,
+}
+
 /// Runs a plan; `tell` is told now and then how far it is.
 ///
 /// # Errors
@@ -62,104 +74,137 @@ pub struct Plan {
 pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> Result<Report> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let gateway = Gateway::start(&plan.binary, listener.local_addr()?).await?;
-    let world = Arc::new(World::new(plan.clients, plan.messages, clock()));
-    let serving = tokio::spawn(app::serve(listener, Arc::clone(&world)));
     let begin = gateway.holdings()?;
-
-    let (mut lines, mut talks) = (Vec::new(), JoinSet::new());
-    for number in 0..plan.clients {
-        let line = Arc::new(line(gateway.data, plan.seed ^ number as u64).await?);
-        let url = format!("ws://{}/?who=v1-{number}", line.local_addr());
-        talks.spawn(client::talk(number, url, Arc::clone(&world)));
-        lines.push(line);
-    }
-    let mut plain = match &plan.unmodified {
-        Some(unmodified) => Some(Plain::start(unmodified, &gateway, plan.seed).await?),
-        None => None,
-    };
-    let greeted = || world.live.load(Relaxed) == plan.clients;
-    until(GREETED_MAX, greeted).await.context("not all clients were greeted on good lines")?;
-    if let Some(plain) = &mut plain {
-        all_listed(&gateway, plan.clients + plain.lines.len()).await?;
-        plain.send(gateway.control, &world.quiet);
-        lines.extend(plain.lines.iter().cloned());
-    }
-    let (tally, calm) = (Arc::new(Tally::default()), CancellationToken::new());
-    let troubles = if plan.faults { start_trouble(plan.seed, &lines, &tally, &calm) } else { JoinSet::new() };
+    let mut scene = Scene::open(plan, gateway, listener).await?;
     let start = clock();
-    let deadline = start + plan.time;
-    let mut told_at = start;
-    while clock() < deadline && !is_said(&world.history, plan) && world.history.complaint_count() == 0 {
-        sleep(LOOK).await;
-        if told_at.elapsed() >= TELL_EVERY {
-            told_at = clock();
-            tell(&progress(&world.history, start));
-        }
-    }
-    let busy = gateway.holdings()?;
-    let spoke = start.elapsed();
-    // Nothing new is said, and all lines are healed.
-    world.quiet.cancel();
-    calm.cancel();
-    troubles.join_all().await;
+    let faults = scene.talk(plan, start, &tell).await;
+    let (spoke, busy) = (start.elapsed(), scene.gateway.holdings()?);
     let healed = clock();
-    let settled = until(SETTLED_MAX, || world.history.is_settled()).await.is_ok();
+    let settled = until(SETTLED_MAX, || scene.world.history.is_settled()).await.is_ok();
     let settling = healed.elapsed();
-    tell(&progress(&world.history, start));
+    tell(&progress(&scene.world.history, start));
     sleep(plan.quiet).await;
-    let listed = gateway.listed().await?;
-    let of_v1 = listed.iter().filter(|who| !who.starts_with("plain-"));
-    let listed: Vec<usize> = of_v1.map(|who| client_of(who).unwrap_or(usize::MAX)).collect();
-    world.history.finish(&listed, clock());
-    let totals = world.history.totals();
-    let metrics = Report::metrics(&gateway).await?;
-    let (mut receipts, mut of_plain) = (None, Vec::new());
-    if let Some(plain) = plain {
-        let judge = Arc::clone(&plain.receipts);
-        of_plain = plain.finish().await?;
-        receipts = Some(judge.totals());
-    }
-    world.over.cancel();
-    let (ended, left) = end(&gateway, &mut talks).await?;
-    let end = until_given_back(&gateway, begin.descriptors + begin.descriptors / 10).await?;
-    let mut found: Vec<String> = world.history.complaints().iter().map(ToString::to_string).collect();
-    found.extend(of_plain);
+    let mut found = Vec::new();
     if !settled {
-        found
-            .push(format!("not everything had come {} s after the lines were healed", SETTLED_MAX.as_secs()));
+        found.push(format!("not all had come {} s after the lines were healed", SETTLED_MAX.as_secs()));
     }
+    let listed = scene.listed().await?;
+    scene.world.history.finish(&listed, clock());
+    let history = &scene.world.history;
+    let (totals, spreads) = (history.totals(), Way::BOTH.map(|way| history.spread(way)));
     if !plan.faults && totals.resumes > 0 {
         found.push(format!("{} connections were lost on good lines", totals.resumes));
     }
-    if !ended {
-        found.push(format!("{left} sessions are left after everybody has gone"));
-    }
-    if end.descriptors > begin.descriptors + begin.descriptors / 10 {
-        found.push(format!(
-            "{} descriptors at the beginning, {} at the end",
-            begin.descriptors, end.descriptors
-        ));
-    }
-    let log = gateway.log();
-    if let Err(error) = gateway.stop().await {
+    let metrics = Report::metrics(&scene.gateway).await?;
+    let plain = scene.judge_plain(&mut found).await?;
+    let end = scene.leave(begin, &mut found).await?;
+    let log = scene.gateway.log();
+    if let Err(error) = scene.gateway.stop().await {
         found.push(format!("{error:#}"));
     }
-    serving.abort();
-    let spreads = Way::BOTH.map(|way| world.history.spread(way));
+    scene.serving.abort();
+    let history = &scene.world.history;
+    let complaints = history.complaint_count() + found.len() as u64;
+    let of_history = history.complaints();
+    let found = of_history.iter().map(ToString::to_string).chain(found).collect();
+    let (plan, holdings) = (plan.clone(), [begin, busy, end]);
     Ok(Report {
-        plan: plan.clone(),
+        plan,
         spoke,
         settling,
         totals,
+        plain,
         spreads,
-        faults: tally.counts(),
+        faults,
         metrics,
-        holdings: [begin, busy, end],
-        complaints: world.history.complaint_count().max(found.len() as u64),
-        plain: receipts,
+        holdings,
+        complaints,
         found,
         log,
     })
+}
+
+impl Scene {
+    /// Brings all clients together, on good lines.
+    async fn open(plan: &Plan, gateway: Gateway, listener: TcpListener) -> Result<Scene> {
+        let world = Arc::new(World::new(plan.clients, plan.messages, clock()));
+        let serving = tokio::spawn(app::serve(listener, Arc::clone(&world)));
+        let (mut lines, mut talks) = (Vec::new(), JoinSet::new());
+        for number in 0..plan.clients {
+            let line = Arc::new(line(gateway.data, plan.seed ^ number as u64).await?);
+            let url = format!("ws://{}/?who=v1-{number}", line.local_addr());
+            talks.spawn(client::talk(number, url, Arc::clone(&world)));
+            lines.push(line);
+        }
+        let mut plain = match &plan.unmodified {
+            Some(unmodified) => Some(Plain::start(unmodified, &gateway, plan.seed).await?),
+            None => None,
+        };
+        let greeted = || world.live.load(Relaxed) == plan.clients;
+        until(GREETED_MAX, greeted).await.context("not all clients were greeted on good lines")?;
+        if let Some(plain) = &mut plain {
+            all_listed(&gateway, plan.clients + plain.lines.len()).await?;
+            plain.send(gateway.control, &world.quiet);
+            lines.extend(plain.lines.iter().cloned());
+        }
+        Ok(Scene { gateway, world, serving, lines, talks, plain })
+    }
+
+    /// Lets them talk, with what happens to the lines, and heals these; returns how often which fault was set.
+    async fn talk(&self, plan: &Plan, start: Instant, tell: &impl Fn(&str)) -> Vec<(&'static str, u64)> {
+        let (tally, calm) = (Arc::new(Tally::default()), CancellationToken::new());
+        let troubles = match plan.faults {
+            true => start_trouble(plan.seed, &self.lines, &tally, &calm),
+            false => JoinSet::new(),
+        };
+        let history = &self.world.history;
+        let (deadline, mut told_at) = (start + plan.time, start);
+        while clock() < deadline && !is_said(history, plan) && history.complaint_count() == 0 {
+            sleep(LOOK).await;
+            if told_at.elapsed() >= TELL_EVERY {
+                told_at = clock();
+                tell(&progress(history, start));
+            }
+        }
+        self.world.quiet.cancel();
+        calm.cancel();
+        troubles.join_all().await;
+        tally.counts()
+    }
+
+    /// Returns the clients of v1 whose sessions the registry lists.
+    async fn listed(&self) -> Result<Vec<usize>> {
+        let listed = self.gateway.listed().await?;
+        let of_v1 = listed.iter().filter(|who| !who.starts_with("plain-"));
+        Ok(of_v1.map(|who| client_of(who).unwrap_or(usize::MAX)).collect())
+    }
+
+    /// Ends the unmodified clients and judges what was told of messages to them.
+    async fn judge_plain(&mut self, found: &mut Vec<String>) -> Result<Option<ReceiptTotals>> {
+        let Some(plain) = self.plain.take() else { return Ok(None) };
+        let receipts = Arc::clone(&plain.receipts);
+        found.extend(plain.finish().await?);
+        let totals = receipts.totals();
+        if totals.received == 0 {
+            found.push("no message to an unmodified client was told as received".to_owned());
+        }
+        Ok(Some(totals))
+    }
+
+    /// Lets the clients say goodbye, and waits until nothing is left of them; returns what the gateway holds then.
+    async fn leave(&mut self, begin: Holdings, found: &mut Vec<String>) -> Result<Holdings> {
+        self.world.over.cancel();
+        let (ended, left) = end(&self.gateway, &mut self.talks).await?;
+        if !ended {
+            found.push(format!("{left} sessions are left after everybody has gone"));
+        }
+        let descriptors_max = begin.descriptors + begin.descriptors / 10;
+        let end = until_given_back(&self.gateway, descriptors_max).await?;
+        if end.descriptors > descriptors_max {
+            found.push(format!("{} descriptors at first, {} at last", begin.descriptors, end.descriptors));
+        }
+        Ok(end)
+    }
 }
 
 /// Waits until the registry lists so many sessions.
@@ -189,10 +234,7 @@ fn start_trouble(
 }
 
 /// Waits for the clients' goodbyes and for the sessions' end; returns whether all came about, and what is left.
-async fn end(
-    gateway: &Gateway,
-    talks: &mut JoinSet<Result<(), pulsegate_client::UrlError>>,
-) -> Result<(bool, usize)> {
+async fn end(gateway: &Gateway, talks: &mut JoinSet<Result<(), UrlError>>) -> Result<(bool, usize)> {
     let goodbyes = async {
         while let Some(talk) = talks.join_next().await {
             talk??;

@@ -1,5 +1,5 @@
-//! A line that is cut after N bytes, for every N of a session (C7 of the fault list): an ACK or a count that is wrong by
-//! one anywhere shows here.
+//! A line that is cut after N bytes, for every N of a session, and of the connection on which it comes back (C7 of the fault
+//! list): an ACK or a count that is wrong by one anywhere shows here.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use pulsegate_chaos::{Direction, FaultProxy};
+use pulsegate_chaos::{ConnectionId, ConnectionInfo, Direction, FaultProxy};
 use pulsegate_client::{Client, ClientConfig, Event, Payload};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -17,14 +17,20 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 
 use crate::kit::{PATIENCE, Running};
 
-/// Every so many bytes, unless `PULSEGATE_EVERY_BYTE` is set.
-const STRIDE: usize = 5;
+/// Where the first connection is cut, so that there is one to come back on: greeted, and in the middle of all.
+const MIDDLE: Cut = (Direction::ToTarget, 500);
+
+/// Whoever was cut comes back within this, if there is anything left to do.
+const LAST_ONE_MAX: Duration = Duration::from_secs(1);
 
 /// Sessions at a time.
 const TOGETHER: usize = 16;
 
 /// Sizes around which the head of a frame changes its form, and an empty one; text and binary by turns.
 const SIZES: [usize; 8] = [1, 0, 2, 125, 0, 126, 127, 3];
+
+/// When so many bytes have passed this way, the connection ends.
+type Cut = (Direction, usize);
 
 /// What came on each connection to the app, by the path of its client.
 type Came = Arc<Mutex<HashMap<String, Vec<Vec<Payload>>>>>;
@@ -79,12 +85,12 @@ async fn echo(stream: TcpStream, came: Came) {
     }
 }
 
-/// One session whose first connection is cut when so many bytes have passed; returns how many passed on it, per
-/// direction.
-async fn session(gateway: SocketAddr, came: Came, cut: Option<(Direction, usize)>) -> (u64, u64) {
+/// One session whose first connections are cut, each when so many bytes have passed on it; returns how many passed on the
+/// one after them, per direction.
+async fn session(gateway: SocketAddr, came: Came, cuts: Vec<Cut>) -> [u64; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let line = FaultProxy::start(listener, gateway);
-    // Held until the fault is set, for the first connection alone.
+    // Each is held until its fault is set.
     line.all().freeze();
     let path = format!("/{}", line.local_addr().port());
     let config = ClientConfig {
@@ -93,11 +99,6 @@ async fn session(gateway: SocketAddr, came: Came, cut: Option<(Direction, usize)
         ..ClientConfig::default()
     };
     let mut client = Client::connect(&format!("ws://{}{path}", line.local_addr()), config).unwrap();
-    let first = line.connections_when(|connections| !connections.is_empty()).await[0].id;
-    if let Some((direction, bytes)) = cut {
-        line.connection(first).unwrap().cut_after(direction, bytes as u64);
-    }
-    line.all().thaw();
     let sender = client.sender();
     let sending = tokio::spawn(async move {
         let mut deliveries = Vec::new();
@@ -108,33 +109,79 @@ async fn session(gateway: SocketAddr, came: Came, cut: Option<(Direction, usize)
             delivery.end().await.expect("its session is never lost");
         }
     });
+    let faulty = spoil(&line, &cuts);
+    let (passed, echoed) = tokio::join!(faulty, listen(&mut client, &cuts));
+    timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{cuts:?}: no outcome")).unwrap();
+    assert_eq!(echoed, all(), "{cuts:?}: what the client got");
+    // Whoever was cut before WELCOME began another session, and had said nothing in the one before.
+    let connections = came.lock().unwrap().remove(&path).unwrap();
+    let with_words: Vec<_> = connections.into_iter().filter(|came| !came.is_empty()).collect();
+    assert_eq!(with_words, [all()], "{cuts:?}: what the app got");
+    let last = passed.and_then(|id| line.connections().into_iter().find(|one| one.id == id));
+    let passed = last.map(|one| [one.to_target.forwarded_bytes, one.to_client.forwarded_bytes]);
+    client.close().await;
+    passed.unwrap_or_default()
+}
+
+/// Lets the connections of a line come one by one, each with its cut, and the rest without; returns which is the first of
+/// these, if it came to that.
+async fn spoil(line: &FaultProxy, cuts: &[Cut]) -> Option<ConnectionId> {
+    let mut latest = None;
+    for place in 0..=cuts.len() {
+        let is_new =
+            |connections: &[ConnectionInfo]| connections.last().is_some_and(|one| Some(one.id) > latest);
+        // The last cut may be behind the last word.
+        let coming = timeout(LAST_ONE_MAX, line.connections_when(is_new)).await.ok()?;
+        latest = Some(coming.last()?.id);
+        let one = line.connection(latest?)?;
+        match cuts.get(place) {
+            Some((direction, bytes)) => {
+                one.cut_after(*direction, *bytes as u64);
+                one.thaw();
+            }
+            None => line.all().thaw(),
+        }
+    }
+    latest
+}
+
+/// Takes events until all has come.
+async fn listen(client: &mut Client, cuts: &[Cut]) -> Vec<Payload> {
     let mut echoed = Vec::new();
     while echoed.len() < SIZES.len() {
-        let event = timeout(PATIENCE, client.next()).await.unwrap_or_else(|_| panic!("{cut:?}: {echoed:?}"));
+        let event = timeout(PATIENCE, client.next()).await.unwrap_or_else(|_| panic!("{cuts:?}: {echoed:?}"));
         match event.expect("it lives") {
             Event::Message { text: true, payload, .. } => {
                 echoed.push(Payload::Text(String::from_utf8(payload.to_vec()).unwrap()));
             }
             Event::Message { text: false, payload, .. } => echoed.push(Payload::Binary(payload.to_vec())),
             event @ (Event::Reset { .. } | Event::Unsupported | Event::Closed { .. }) => {
-                panic!("{cut:?}: {event:?}")
+                panic!("{cuts:?}: {event:?}");
             }
             Event::Live { .. } | Event::Detached => {}
         }
     }
-    timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{cut:?}: no outcome")).unwrap();
-    assert_eq!(echoed, all(), "{cut:?}: what the client got");
-    let passed = line
-        .connections()
-        .iter()
-        .find(|one| one.id == first)
-        .map(|one| (one.to_target.forwarded_bytes, one.to_client.forwarded_bytes));
-    // Whoever was cut before WELCOME began another session, and had said nothing in the one before.
-    let connections = came.lock().unwrap().remove(&path).unwrap();
-    let with_words: Vec<_> = connections.into_iter().filter(|came| !came.is_empty()).collect();
-    assert_eq!(with_words, [all()], "{cut:?}: what the app got");
-    client.close().await;
-    passed.unwrap_or_default()
+    echoed
+}
+
+/// Runs a session for each cut behind those that come before; returns how many there were.
+async fn for_every_byte(gateway: &Running, came: &Came, before: &[Cut]) -> u64 {
+    // How long a connection is that nobody cuts.
+    let whole = session(gateway.data, Arc::clone(came), before.to_vec()).await;
+    assert!(whole.iter().all(|&bytes| bytes > 300), "{whole:?} bytes");
+    let (mut sessions, mut count) = (JoinSet::new(), 0);
+    for (direction, bytes) in Direction::BOTH.into_iter().zip(whole) {
+        for cut in 0..=bytes as usize {
+            if sessions.len() == TOGETHER {
+                let _: [u64; 2] = sessions.join_next().await.unwrap().unwrap();
+            }
+            let cuts = [before, &[(direction, cut)]].concat();
+            sessions.spawn(session(gateway.data, Arc::clone(came), cuts));
+            count += 1;
+        }
+    }
+    sessions.join_all().await;
+    count
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,27 +189,13 @@ async fn c7_wherever_the_line_is_cut_both_sides_get_all_once_and_in_order() {
     let came = Came::default();
     let app = echo_app(Arc::clone(&came)).await;
     let gateway = Running::start(app, |_| {}).await;
-    // How long a session is that nobody cuts.
-    let (to_gateway, to_client) = session(gateway.data, Arc::clone(&came), None).await;
-    assert!(to_gateway > 600 && to_client > 600, "{to_gateway} and {to_client} bytes");
-    let stride = if std::env::var_os("PULSEGATE_EVERY_BYTE").is_some() { 1 } else { STRIDE };
-    let cuts = [(Direction::ToTarget, to_gateway), (Direction::ToClient, to_client)];
-    let cuts = cuts.into_iter().flat_map(|(direction, bytes)| {
-        (0..=bytes as usize).step_by(stride).map(move |bytes| (direction, bytes))
-    });
-    let (mut sessions, mut count) = (JoinSet::new(), 0);
-    for cut in cuts {
-        if sessions.len() == TOGETHER {
-            let _: (u64, u64) = sessions.join_next().await.unwrap().unwrap();
-        }
-        sessions.spawn(session(gateway.data, Arc::clone(&came), Some(cut)));
-        count += 1;
-    }
-    sessions.join_all().await;
+    let count = for_every_byte(&gateway, &came, &[]).await;
     let resumes = gateway.scrape("pulsegate_resumes_total").await;
-    println!("{count} cuts of {to_gateway} and {to_client} bytes, {resumes} resumes");
     // The others were cut in their handshake, or behind the last word.
     assert!(resumes * 2 > count, "{resumes} of {count} came back");
+    let again = for_every_byte(&gateway, &came, &[MIDDLE]).await;
+    println!("{count} cuts of a first connection, {again} of a second one");
+    assert!(gateway.scrape("pulsegate_resumes_total").await >= resumes + again, "each came back");
     assert_eq!(gateway.scrape("pulsegate_resume_failures_total").await, 0);
     gateway.stop().await;
 }
