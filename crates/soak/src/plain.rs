@@ -41,19 +41,19 @@ const END_MAX: Duration = Duration::from_secs(20);
 pub struct Unmodified {
     /// How many; they are spread over `readers`.
     pub clients: usize,
-    /// Commands that read with clients of their own, one URL an argument: `tests/node/apps/reader.mjs` and
-    /// `tests/python/reader.py`.
+    /// Commands that read with clients of their own, one URL an argument: `tests/node/apps/reader.mjs` and the like.
     pub readers: Vec<Vec<PathBuf>>,
 }
 
 impl Unmodified {
-    /// Returns clients of npm `ws`, Python `websockets` and aiohttp, with the readers in `tests`.
+    /// Returns clients of npm `ws`, Python `websockets`, aiohttp and Chromium, with the readers in `tests`.
     pub fn new(clients: usize, tests: PathBuf, python: PathBuf) -> Unmodified {
         let script = tests.join("python/reader.py");
         let readers = vec![
             vec!["node".into(), tests.join("node/apps/reader.mjs")],
             vec![python.clone(), script.clone(), "websockets".into()],
             vec![python, script, "aiohttp".into()],
+            vec!["node".into(), tests.join("node/apps/browser-reader.mjs")],
         ];
         Unmodified { clients, readers }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pulsegate_client::{Client, ClientConfig, Event, Payload};
 use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -25,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIVING: usize = 50;
 /// Messages of each session before the cut, and after it.
 const MESSAGES: u64 = 5;
+
+/// The lowest priority; on Linux it is a thread's own.
+const NICE_MAX: i32 = 19;
 
 /// What goes on.
 #[derive(Clone, Copy, Debug)]
@@ -108,8 +112,9 @@ pub(super) async fn come_back(site: &Site, sessions: usize) -> Result<Return> {
     let ready = Arc::new(Barrier::new(sessions + 1));
     let (phase, phases) = watch::channel(Phase::Opening);
     let mut clients = JoinSet::new();
+    let elsewhere = elsewhere()?;
     for _ in 0..sessions {
-        clients.spawn(talk(site.url(), Arc::clone(&ready), phases.clone()));
+        clients.spawn_on(talk(site.url(), Arc::clone(&ready), phases.clone()), elsewhere.handle());
     }
     let living = tokio::task::spawn_blocking({
         let (address, phases) = (site.address, phases.clone());
@@ -125,6 +130,7 @@ pub(super) async fn come_back(site: &Site, sessions: usize) -> Result<Return> {
         back.push(done??);
     }
     drop(phase);
+    elsewhere.shutdown_background();
     let (before, during) = living.await??;
     back.sort_by(f64::total_cmp);
     let at = |share: f64| back[((back.len() - 1) as f64 * share).round() as usize];
@@ -136,6 +142,13 @@ pub(super) async fn come_back(site: &Site, sessions: usize) -> Result<Return> {
         living_before: Summary::of(&before).context("the living said nothing")?,
         living_during: Summary::of(&during).context("the living said nothing meanwhile")?,
     })
+}
+
+/// A runtime for thousands of clients, which in truth are on other machines: its threads leave the processors to the
+/// gateway, its app and the living whenever these want them.
+fn elsewhere() -> Result<Runtime> {
+    let yields = || rustix::process::nice(NICE_MAX).map(drop).unwrap_or_default();
+    Ok(Builder::new_multi_thread().worker_threads(2).on_thread_start(yields).enable_all().build()?)
 }
 
 /// One of those that are cut; returns when it was back, in seconds from the cut.
@@ -191,7 +204,7 @@ async fn expect(client: &mut Client, numbers: std::ops::RangeInclusive<u64>) -> 
 
 /// Those that are not cut, in a thread of their own: they are not to wait for the thousands beside them.
 fn all_living(address: SocketAddr, phases: &watch::Receiver<Phase>) -> Result<(Vec<f64>, Vec<f64>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut living = JoinSet::new();
         for _ in 0..LIVING {

@@ -101,7 +101,7 @@ impl Assembler {
 }
 
 fn check_text(text: bool, payload: &[u8]) -> Result<(), Violation> {
-    if text && str::from_utf8(payload).is_err() {
+    if text && simdutf8::basic::from_utf8(payload).is_err() {
         return Err(Violation::InvalidUtf8);
     }
     Ok(())

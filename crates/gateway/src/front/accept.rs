@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
@@ -76,6 +77,9 @@ impl Acceptor {
                     // An IPv4 client of a socket for both has an IPv6 address around its own.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     self.take(stream, peer, here);
+                    // Sessions come first: when thousands come back at once, each gets its turn behind what the living
+                    // have to do, not before it.
+                    yield_now().await;
                 }
                 Err(error) if concerns_one_connection(&error) => {
                     debug!(%error, "a connection was gone before accept")

@@ -1,5 +1,6 @@
 //! Bytes on their way out of one socket.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,6 +8,21 @@ use std::task::{Context, Poll};
 use pulsegate_core::{Head, Opcode, write_control, write_message};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+
+use super::buffer::READ_BYTES_MAX;
+
+thread_local! {
+    /// A buffer that messages are put together in, for the next session that has some: one that grows anew for each
+    /// batch costs more than the copying.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    if (READ_BYTES_MAX / 4..=2 * READ_BYTES_MAX).contains(&buffer.capacity()) {
+        buffer.clear();
+        SPARE.set(buffer);
+    }
+}
 
 /// What waits for a socket that is full. It holds no memory while nothing waits.
 ///
@@ -73,6 +89,9 @@ impl Outbox {
 
     /// Keeps a message behind what waits; written by the next flush.
     pub(super) fn push_message(&mut self, text: bool, parts: &[&[u8]], mask: Option<[u8; 4]>) {
+        if self.waiting.capacity() == 0 {
+            self.waiting = SPARE.take();
+        }
         write_message(&mut self.waiting, text, parts, mask);
     }
 
@@ -111,12 +130,16 @@ impl Outbox {
             match Pin::new(&mut *stream).poll_write(cx, &self.waiting[self.written..]) {
                 Poll::Ready(Ok(n)) => self.written += n,
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(self.written - before),
+                Poll::Pending => {
+                    // The spare buffer is for all; what waits here takes the room that it needs.
+                    self.waiting.shrink_to_fit();
+                    return Ok(self.written - before);
+                }
             }
         }
         let taken = self.written - before;
         // An idle session holds no buffer.
-        *self = Outbox::default();
+        give_back(std::mem::take(self).waiting);
         Ok(taken)
     }
 }
@@ -171,6 +194,29 @@ mod tests {
         assert_eq!((outbox.waiting.capacity(), outbox.written), (0, 0));
         drop(ours);
         assert!(read.await.unwrap() == expected, "what arrived is not what was written");
+    }
+
+    #[tokio::test]
+    async fn messages_are_put_together_in_a_buffer_that_no_session_keeps() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_theirs, _) = listener.accept().await.unwrap();
+        let mut flush = async |outbox: &mut Outbox| {
+            ours.writable().await.unwrap();
+            poll_fn(|cx| Poll::Ready(outbox.flush(&mut ours, cx))).await.unwrap()
+        };
+        let mut outbox = Outbox::default();
+        outbox.push_message(false, &[&[1; READ_BYTES_MAX]], None);
+        let room = outbox.waiting.capacity();
+        flush(&mut outbox).await;
+        assert_eq!((outbox.is_empty(), outbox.waiting.capacity()), (true, 0));
+        outbox.push_message(true, &[b"small"], None);
+        assert_eq!(outbox.waiting.capacity(), room, "the next one has the same buffer");
+        // Until the kernel takes no more: now it waits, and holds what it needs.
+        while flush(&mut outbox).await > 0 && outbox.is_empty() {
+            outbox.push_message(true, &[b"small"], None);
+        }
+        assert!(!outbox.is_empty() && outbox.waiting.capacity() < 64, "{}", outbox.waiting.capacity());
     }
 
     /// What goes behind a control frame of our own is no stall while the socket takes both.

@@ -174,7 +174,6 @@ impl V1Driver {
                         if message.is_now {
                             app.give(message);
                         }
-                        self.shared.metrics.v1.accepted(1);
                         Found::Message { used, bytes: message.payload.len() }
                     }
                     None => Found::Word(used),
@@ -191,7 +190,6 @@ impl V1Driver {
         Ok(match app.assembler.next(&mut app.line.reader, input)? {
             Piece::Message { text, payload, used } => {
                 session.handle_app_message(text, payload, now);
-                self.shared.metrics.delivery.accepted(1);
                 Found::Message { used, bytes: payload.len() }
             }
             Piece::Part { used } => Found::Part(used),
@@ -252,6 +250,10 @@ impl V1Driver {
             let metrics = self.shared.metrics.leg(leg);
             metrics.messages.increment(messages);
             metrics.message_bytes.increment(bytes);
+            match leg {
+                Leg::Client => self.shared.metrics.v1.accepted(messages),
+                Leg::App => self.shared.metrics.delivery.accepted(messages),
+            }
         }
     }
 }
