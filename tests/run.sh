@@ -33,7 +33,7 @@ usage: tests/run.sh [STEP…]     all steps, or only the named ones
   bench     200 clients, 40 of them vanish: told within the bound and a second, nobody else given up (root);
             beside nginx, HAProxy and a relay every cell is measured, whatever the figures; so is what delivery costs,
             beside plain sessions and Socket.IO
-  soak      20 clients of pulsegate.v1 and 9 unmodified ones on bad lines for 20 s: nothing lost, doubled or falsely claimed
+  soak      20 clients of pulsegate.v1 and 12 unmodified ones on bad lines for 20 s: nothing lost, doubled or falsely claimed
   node      npm ws, Chromium, Socket.IO
   python    Python websockets, bad input, shutdown, configuration
   netns     network faults between network namespaces (root)
@@ -252,7 +252,7 @@ step_bench() {
 }
 step_soak() {
   cargo build --quiet --locked --release -p pulsegate-soak &&
-    "$target/release/soak" --clients 20 --seconds 20 --unmodified 9 --seed "${SOAK_SEED:-1}" \
+    "$target/release/soak" --clients 20 --seconds 20 --unmodified 12 --seed "${SOAK_SEED:-1}" \
       --tests "$root/tests" --python "$cache/venv/bin/python"
 }
 step_node() { (cd "$root/tests/node" && node --test --test-concurrency=1 --test-reporter=spec ./*.test.mjs); }
