@@ -7,7 +7,6 @@ use pulsegate_core::v1::{
 };
 
 use super::outbound::Probing;
-use super::silence::Silence;
 use super::{Machine, Phase, Token};
 use crate::event::Event;
 
@@ -20,7 +19,10 @@ impl<T: Copy> Machine<T> {
         self.silence.handle_heard(now);
         match self.phase {
             Phase::Greeting { .. } => self.violate("a message before WELCOME", now),
-            Phase::Live => self.take_message(true, text.as_bytes()),
+            Phase::Live => {
+                self.silence.handle_come();
+                self.take_message(true, text.as_bytes());
+            }
             Phase::Down { .. } | Phase::Closing { .. } | Phase::Leaving { .. } | Phase::Done => {}
         }
     }
@@ -88,7 +90,7 @@ impl<T: Copy> Machine<T> {
         set_window(&mut self.send, welcome.window_messages, welcome.window_kib);
         // The one before is not kept: this one is good from now on, and it is the only one after our first frame.
         self.token = Some(Token(welcome.token.to_owned()));
-        self.silence = Silence::new(Duration::from_millis(welcome.heartbeat_ms), now);
+        self.silence.handle_welcome(Duration::from_millis(welcome.heartbeat_ms), now);
         self.probing = Probing::new(now);
         self.backoff.reset();
         self.phase = Phase::Live;
@@ -97,6 +99,7 @@ impl<T: Copy> Machine<T> {
     }
 
     fn handle_word(&mut self, frame: &[u8], now: Instant) -> Result<(), &'static str> {
+        self.silence.handle_come();
         match Envelope::parse(frame).map_err(|error| error.as_str())? {
             Envelope::Binary(payload) => self.take_message(false, payload),
             Envelope::Probe => self.receive.handle_probe(),
@@ -133,8 +136,12 @@ impl<T: Copy> Machine<T> {
             | Envelope::Meta(_)
             | Envelope::Welcome(_)
             | Envelope::ResumeFail(_)
-            | Envelope::Bye { .. }
             | Envelope::Ignorable(_) => Ok(()),
+            // The gateway's last word: what it has not received by now never came to the app.
+            Envelope::Bye { received, .. } => {
+                self.send.handle_last_received(received);
+                Ok(())
+            }
         }
     }
 

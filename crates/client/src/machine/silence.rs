@@ -7,10 +7,18 @@ const GRACE_MIN: Duration = Duration::from_secs(1);
 /// A verdict that comes later than this was held up on our side.
 const LATE_MAX: Duration = Duration::from_secs(1);
 
+/// The wait doubles so often at most.
+const PATIENCE_MAX: u32 = 3;
+
 /// The gateway promises to be heard once in a heartbeat; what is silent for a grace longer is lost.
 #[derive(Debug)]
 pub(super) struct Silence {
     heartbeat: Duration,
+    /// So many connections in a row were given up on which nothing came behind WELCOME. Perhaps a large message did, on a
+    /// slow line: of that nothing is heard before its end.
+    patience: u32,
+    has_come: bool,
+    was_lost: bool,
     heard_at: Instant,
     /// Until when a verdict waits that would have come from our own stall. Once in a silence, so that one falls.
     excused_until: Option<Instant>,
@@ -19,7 +27,22 @@ pub(super) struct Silence {
 impl Silence {
     /// Starts to listen. A heartbeat of zero promises nothing.
     pub(super) fn new(heartbeat: Duration, now: Instant) -> Silence {
-        Silence { heartbeat, heard_at: now, excused_until: None }
+        let (patience, has_come, was_lost) = (0, false, false);
+        Silence { heartbeat, patience, has_come, was_lost, heard_at: now, excused_until: None }
+    }
+
+    /// Starts anew, on the next connection.
+    pub(super) fn handle_welcome(&mut self, heartbeat: Duration, now: Instant) {
+        let patience = match (self.has_come, self.was_lost) {
+            (true, _) => 0,
+            (false, was_lost) => (self.patience + u32::from(was_lost)).min(PATIENCE_MAX),
+        };
+        *self = Silence { patience, ..Silence::new(heartbeat, now) };
+    }
+
+    /// Takes note that something has come whole behind WELCOME.
+    pub(super) fn handle_come(&mut self) {
+        self.has_come = true;
     }
 
     pub(super) fn handle_heard(&mut self, now: Instant) {
@@ -36,7 +59,10 @@ impl Silence {
         if self.heartbeat.is_zero() {
             return None;
         }
-        Some(self.excused_until.unwrap_or(self.heard_at + self.heartbeat + self.grace()))
+        Some(
+            self.excused_until
+                .unwrap_or(self.heard_at + (self.heartbeat + self.grace()) * (1 << self.patience)),
+        )
     }
 
     /// Returns whether the gateway is lost. Whoever slept through the verdict gives it another grace first.
@@ -46,6 +72,7 @@ impl Silence {
             self.excused_until = Some(now + self.grace());
             return false;
         }
+        self.was_lost = true;
         true
     }
 

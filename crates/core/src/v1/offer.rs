@@ -75,7 +75,8 @@ impl<'a> Offer<'a> {
 fn parse_resume(text: &str) -> Option<OfferedResume> {
     let (token, digits) = text.split_once('.')?;
     let is_digit = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
-    if digits.is_empty() || digits.len() > DIGITS_MAX || !digits.bytes().all(is_digit) {
+    let is_shortest = digits == "0" || !digits.starts_with('0');
+    if digits.is_empty() || digits.len() > DIGITS_MAX || !is_shortest || !digits.bytes().all(is_digit) {
         return None;
     }
     let received = u64::from_str_radix(digits, 36).ok().filter(|number| *number <= COUNT_MAX)?;

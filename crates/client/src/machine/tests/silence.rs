@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::words::{greet, greeted, probe, write_all};
+use super::words::{come_back, greet, greeted, probe, write_all};
 use super::{HEARTBEAT, message, ms, origin};
 use crate::config::ClientConfig;
 use crate::event::Event;
@@ -126,5 +126,31 @@ fn silence_is_no_evidence_while_nothing_is_read() {
     run(&mut client, late + HEARTBEAT);
     assert!(client.is_live(), "it has its whole time again");
     run(&mut client, late + HEARTBEAT * 2);
+    assert!(!client.is_attached());
+}
+
+/// A browser tells nothing of a large message before its end; a line that is dead tells nothing either.
+#[test]
+fn whoever_gives_up_connections_on_which_nothing_came_waits_longer_each_time() {
+    let wait = HEARTBEAT + ms(1000);
+    let mut now = origin();
+    let mut client = live(now);
+    for times in [1, 2, 4, 8, 8] {
+        run(&mut client, now + wait * times - ms(1));
+        assert!(client.is_attached(), "{times}");
+        now += wait * times;
+        run(&mut client, now);
+        assert!(!client.is_attached(), "{times}");
+        come_back(&mut client, 1, now);
+    }
+    client.handle_text("2", now);
+    client.handle_lost(now);
+    // One that is cut is none that was given up.
+    for _ in 0..3 {
+        come_back(&mut client, 2, now);
+        client.handle_lost(now);
+    }
+    come_back(&mut client, 2, now);
+    run(&mut client, now + wait);
     assert!(!client.is_attached());
 }

@@ -60,6 +60,14 @@ pub(super) fn greet(client: &mut Machine<u32>, now: Instant) {
     assert_eq!(client.poll_event(now), Some(Event::Live { resumed: false }));
 }
 
+/// The client is back, and has heard of it.
+pub(super) fn come_back(client: &mut Machine<u32>, next: u64, now: Instant) {
+    client.handle_open(Some("pulsegate.v1"), now);
+    client.handle_binary(&welcome(true, 0, next, "again"), now);
+    assert!(client.is_live());
+    while client.poll_event(now).is_some() {}
+}
+
 fn live(now: Instant) -> Machine<u32> {
     greeted(ClientConfig::default(), now)
 }
@@ -331,6 +339,19 @@ fn closing_says_all_that_is_left_to_say() {
     client.handle_close(Some(1000), "", now);
     assert_eq!(events(&mut client, now), [closed(Some(1000), "")]);
     assert!(client.is_done() && !client.is_attached());
+}
+
+#[test]
+fn what_the_gateway_had_not_received_at_its_end_never_came() {
+    let now = origin();
+    let mut client = live(now);
+    for tag in [2, 4] {
+        client.send(message(tag, None, false), now).unwrap();
+    }
+    write_all(&mut client, now);
+    client.handle_binary(&wire(Envelope::Bye { received: 1, sent: 0 }), now);
+    client.handle_close(Some(1000), "", now);
+    assert_eq!(fates(&mut client), [(2, Fate::Expired(Sent::Maybe)), (4, Fate::Expired(Sent::No))]);
 }
 
 #[test]

@@ -272,7 +272,7 @@ fn offers_are_read_as_the_document_says() {
         assert_eq!(read, value(resume, "resume: "), "line {line}");
         resumes.insert(read);
     }
-    assert!(resumes.contains("none") && resumes.contains("invalid") && resumes.len() == 3, "{resumes:?}");
+    assert!(resumes.contains("none") && resumes.contains("invalid") && resumes.len() == 4, "{resumes:?}");
 }
 
 /// Returns the rows of the table with this head: the code (`None`: cut) and the last cell.
