@@ -76,7 +76,9 @@ fn is_well(entry: &str) -> bool {
     let mut parts = entry.split('.');
     let (prefix, token, count) = (parts.next(), parts.next(), parts.next());
     let is_count = |text: &str| u64::from_str_radix(text, 36).is_ok_and(|count| count <= COUNT_MAX);
-    let is_digits = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z'));
+    let is_shortest = |text: &str| text == "0" || !text.starts_with('0');
+    let is_digits =
+        |text: &str| is_shortest(text) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z'));
     prefix == Some("pgr")
         && token.is_some_and(|token| token.parse::<Token>().is_ok())
         && count.is_some_and(|count| (1..=11).contains(&count.len()) && is_digits(count) && is_count(count))

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     /// Bounds of sessions of clients that speak `pulsegate.v1`.
     pub(crate) v1_limits: Arc<V1Limits>,
     pub(crate) frame_limits: Arc<FrameLimits>,
+    /// For clients that speak `pulsegate.v1`: their messages are kept until they are whole.
+    pub(crate) v1_frame_limits: Arc<FrameLimits>,
     pub(crate) registry: Registry<Mailbox>,
     /// Sessions that wait for their clients.
     pub(crate) parking: Parking,
@@ -70,7 +72,8 @@ impl Shared {
         Shared {
             v1_limits: Arc::new(v1_limits(&config, &session_limits)),
             session_limits,
-            frame_limits: Arc::new(frame_limits(&config)),
+            frame_limits: Arc::new(frame_limits(&config, u64::MAX)),
+            v1_frame_limits: Arc::new(frame_limits(&config, config.v1.message_bytes_max as u64)),
             parking: Parking::new(config.v1.parked_bytes_max),
             registry: Registry::new(limits, ids),
             crowds: Default::default(),
@@ -106,10 +109,10 @@ pub(crate) fn clock() -> Instant {
     Instant::now()
 }
 
-fn frame_limits(config: &Config) -> FrameLimits {
+fn frame_limits(config: &Config, bytes_max: u64) -> FrameLimits {
     FrameLimits {
         frame_bytes_max: config.limits.frame_bytes_max,
-        message_bytes_max: config.limits.message_bytes_max,
+        message_bytes_max: config.limits.message_bytes_max.min(bytes_max),
         fragments_max: config.limits.fragments_max,
     }
 }

@@ -45,6 +45,7 @@ impl Default for Config {
                 offer: Switch::On,
                 window_messages: 1024,
                 window_bytes: 256 * 1024,
+                message_bytes_max: 1024 * 1024,
                 resume_window: Duration::from_secs(120),
                 parked_bytes_max: 256 * 1024 * 1024,
                 confirm_within: Duration::from_secs(1),

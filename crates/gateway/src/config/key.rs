@@ -217,6 +217,8 @@ keys! {
         "Messages that may be under way in each direction; so many are kept to be sent again.";
     v1.window_bytes => size(1024, GIB),
         "Their payload bytes; a message that is larger goes alone.";
+    v1.message_bytes_max => size(1024, GIB),
+        "Payload of the largest message of a client, which is kept until it is whole; a larger one is answered with Close 4413. limits.message_bytes_max holds as well, and it alone for the app's messages.";
     v1.resume_window => duration(100),
         "How long a session whose client has no connection waits for it.";
     v1.parked_bytes_max => size(1024, 1024 * GIB),

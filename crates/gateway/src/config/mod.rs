@@ -161,6 +161,8 @@ pub struct V1 {
     pub window_messages: usize,
     /// Their payload bytes.
     pub window_bytes: usize,
+    /// The largest message of a client, which is put together before it is passed on.
+    pub message_bytes_max: usize,
     /// How long a session waits for a client without a connection.
     pub resume_window: Duration,
     /// Bytes kept for all sessions whose clients are away.

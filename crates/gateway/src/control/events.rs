@@ -17,7 +17,7 @@ use crate::feed::{Notice, What};
 pub(super) const GAP: &str = "gap";
 
 /// Every event that a reader can ask for by name.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 13] = [
     "session.opened",
     "session.suspect",
     "session.recovered",
@@ -25,6 +25,8 @@ pub(super) const NAMES: [&str; 11] = [
     "session.confirmed",
     "session.detached",
     "session.resumed",
+    "session.app_detached",
+    "session.app_resumed",
     "session.ended",
     "message.settled",
     "drain.started",

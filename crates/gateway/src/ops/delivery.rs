@@ -72,6 +72,16 @@ impl DeliveryMetrics {
         self.maybe_sent[Level::ALL.len()].increment(messages);
     }
 
+    /// Counts messages of the app that never left.
+    pub(crate) fn unsent(&self, messages: u64) {
+        self.unsent.increment(messages);
+    }
+
+    /// Counts messages of the app that the client refused.
+    pub(crate) fn rejected(&self, messages: u64) {
+        self.rejected.increment(messages);
+    }
+
     /// Counts a message that somebody waited for, and how long that took if it was delivered.
     pub(crate) fn settled(&self, outcome: Outcome, elapsed: Duration) {
         match outcome {

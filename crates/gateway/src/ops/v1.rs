@@ -36,6 +36,7 @@ pub(crate) struct V1Metrics {
     received: Counter,
     lost: Counter,
     unsent: Counter,
+    pub(crate) barriers_sent: Counter,
 }
 
 impl V1Metrics {
@@ -63,7 +64,8 @@ impl V1Metrics {
             kernel: settled("delivered", "kernel"),
             received: settled("delivered", "received"),
             lost: settled("expired_maybe_sent", "none"),
-            unsent: settled("expired_not_sent", "none"),
+            unsent: settled("expired_unsent", "none"),
+            barriers_sent: counter!("pulsegate_barriers_sent_total", "leg" => "app"),
         }
     }
 

@@ -7,7 +7,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use pulsegate_core::{
-    CloseFrame, ControlBudget, Direction, FrameClock, FrameReader, Leg, Opcode, ReservedBits,
+    CloseFrame, ControlBudget, Direction, FrameClock, FrameLimits, FrameReader, Leg, Opcode, ReservedBits,
 };
 use pulsegate_heartbeat::{KernelView, Look};
 use tokio::net::TcpStream;
@@ -55,6 +55,7 @@ impl Line {
         leg: Leg,
         stream: TcpStream,
         reserved: ReservedBits,
+        frames: &Arc<FrameLimits>,
         shared: &Shared,
         now: Instant,
     ) -> Line {
@@ -66,7 +67,7 @@ impl Line {
         Line {
             leg,
             stream: Some(stream),
-            reader: FrameReader::new(direction, reserved, Arc::clone(&shared.frame_limits)),
+            reader: FrameReader::new(direction, reserved, Arc::clone(frames)),
             clock: FrameClock::new(limits.frame_timeout, limits.frame_rate_min),
             budget: ControlBudget::new(limits.control_frames_rate_max, now),
             kept: Box::default(),

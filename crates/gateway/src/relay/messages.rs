@@ -88,6 +88,12 @@ pub(super) fn tell_of_messages(
                 shared.feed.publish(What::SessionConfirmed { id, level, messages });
             }
         }
+        DeliveryNote::Rejected(messages) => {
+            shared.metrics.delivery.rejected(messages);
+            // It has come: what is told next is how many of the first have.
+            *receipted += messages;
+        }
+        DeliveryNote::Unsent(messages) => shared.metrics.delivery.unsent(messages),
         DeliveryNote::Lost(messages) => shared.metrics.delivery.lost(messages),
         DeliveryNote::Sent(id) => shared.messages.sent(id),
         DeliveryNote::Settled(id, outcome) => settle(shared, entry, id, outcome),

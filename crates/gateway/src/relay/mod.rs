@@ -82,8 +82,8 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
     sys::prepare(&app, &shared.session_limits.app);
     let now = clock();
     let lines = [
-        Line::new(Leg::Client, client, reserved_bits, shared, now),
-        Line::new(Leg::App, app, reserved_bits, shared, now),
+        Line::new(Leg::Client, client, reserved_bits, &shared.frame_limits, shared, now),
+        Line::new(Leg::App, app, reserved_bits, &shared.frame_limits, shared, now),
     ];
     let behind_proxy = info.client != info.peer.ip().to_canonical();
     let limits = Arc::clone(&shared.session_limits);

@@ -216,7 +216,7 @@ async fn an_app_that_stays_away_ends_the_session_when_its_time_is_over() {
     assert_eq!(line.read_message().await, Got::Close(4411, "1006 app connection lost".to_owned()));
     let waited = lost_at.elapsed();
     assert!(waited >= hold && waited < hold + Duration::from_secs(1), "{waited:?}");
-    let unsent = "pulsegate_deliveries_settled_total{direction=\"to_app\",outcome=\"expired_not_sent\"";
+    let unsent = "pulsegate_deliveries_settled_total{direction=\"to_app\",outcome=\"expired_unsent\"";
     assert_eq!(gateway.scrape(unsent).await, 1);
     gateway.stop().await;
 }
@@ -268,6 +268,37 @@ async fn what_is_too_old_when_the_app_is_back_never_gets_there_and_the_client_kn
     while line.read_ack().await < 2 {}
     gateway.stop().await;
     attending.await.unwrap();
+}
+
+/// Whoever was told that a message is too old may send it again; a repeat of it that came before shares its fate.
+#[tokio::test]
+async fn the_key_of_what_was_too_old_is_good_again() {
+    let (app, gateway, mut line, first) = start(|_| {}).await;
+    let address = app.listener.local_addr().unwrap();
+    drop(first);
+    drop(app);
+    until_held(&gateway).await;
+    let keyed = |ttl_ms| Envelope::Meta(Meta { ttl_ms, key: Some(b"k"[..].into()), ..Meta::default() });
+    for text in ["soon old", "soon old, again"] {
+        line.word(keyed(Some(200))).await;
+        line.text(text).await;
+    }
+    for number in 1..=2 {
+        let Got::Word(nack) = line.read_message().await else { panic!("a NACK is expected") };
+        let Ok(Envelope::Nack { seq, code: NackCode::Expired, .. }) = Envelope::parse(&nack) else {
+            panic!("{nack:?}")
+        };
+        assert_eq!(seq, number);
+    }
+    line.word(keyed(None)).await;
+    line.text("another time").await;
+    let app = App { listener: TcpListener::bind(address).await.unwrap() };
+    let mut second = app.accept().await;
+    assert_eq!(second.read().await, "another time");
+    let attending = second.attend();
+    while line.read_ack().await < 3 {}
+    gateway.stop().await;
+    assert_eq!(attending.await.unwrap(), [""; 0]);
 }
 
 #[tokio::test]

@@ -270,6 +270,43 @@ async fn a_broken_rule_ends_the_session() {
     }
 }
 
+/// What is put together in memory is bounded, also while its end is not in sight.
+#[tokio::test]
+async fn a_client_s_message_that_is_too_large_ends_the_session_before_it_is_whole() {
+    let (gateway, mut seen) = gateway(|config| config.v1.message_bytes_max = 1024).await;
+    let mut line = Line::open(&gateway).await;
+    let largest = "x".repeat(1024);
+    line.text(&largest).await;
+    line.expect_text(&largest).await;
+    for opcode in [0x01, 0x00] {
+        line.stream.write_all(&frame(opcode, &[b'x'; 513])).await.unwrap();
+    }
+    assert_eq!(line.read_message().await, Got::Close(4413, "message too big".into()));
+    until_ended(&mut seen, (1001, "client broke the protocol")).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_app_says_to_nobody_is_counted_as_what_it_is() {
+    let (gateway, line, mut app) =
+        bare_v1_pair(|config| config.v1.resume_window = Duration::from_millis(500)).await;
+    drop(line);
+    until_state(&gateway, "detached", 1).await;
+    let settled = "pulsegate_deliveries_settled_total{direction=\"to_client\",";
+    app.write_all(&[0x81, 2, b'n', b'o'].repeat(3)).await.unwrap();
+    let unsent = format!("{settled}outcome=\"expired_unsent\"");
+    timeout(PATIENCE, async { while gateway.scrape(&unsent).await != 3 {} }).await.expect("its end");
+    assert_eq!(gateway.scrape(&format!("{settled}outcome=\"expired_maybe_sent\"")).await, 0);
+    // Behind the end: nobody waits for it, so nobody counts it.
+    app.write_all(&[0x81, 2, b'n', b'o'].repeat(5)).await.unwrap();
+    app.write_all(&[0x88, 0]).await.unwrap();
+    let ended = "pulsegate_sessions_ended_total{reason=\"expired\"}";
+    timeout(PATIENCE, async { while gateway.scrape(ended).await != 1 {} }).await.expect("an end");
+    let accepted = "pulsegate_deliveries_accepted_total{direction=\"to_client\"}";
+    assert_eq!(gateway.scrape(accepted).await, 3);
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn messages_over_the_control_api_wait_for_a_client_that_is_away() {
     let (gateway, _seen) = gateway(|_| {}).await;

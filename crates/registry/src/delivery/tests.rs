@@ -166,6 +166,9 @@ impl World {
                     assert!(messages > 0 && level <= Level::Received);
                 }
                 DeliveryNote::Lost(messages) => self.lost += messages,
+                note @ (DeliveryNote::Unsent(_) | DeliveryNote::Rejected(_)) => {
+                    panic!("{note:?}: only of v1")
+                }
             }
         }
         let progress = self.delivery.progress();

@@ -77,6 +77,10 @@ pub enum DeliveryNote {
     Confirmed(Level, u64),
     /// So many messages of the app were not confirmed when their session ended.
     Lost(u64),
+    /// So many messages of the app had never begun to leave when their session ended.
+    Unsent(u64),
+    /// So many messages of the app were refused by the client.
+    Rejected(u64),
 }
 
 /// How far the messages of a session have come.

@@ -73,17 +73,19 @@ impl AppLeg {
 
 impl V1Session {
     /// Takes a whole message of the app. If there is no room for it, it is kept, and
-    /// [`is_reading_app`](V1Session::is_reading_app) says no until there is.
-    pub fn handle_app_message(&mut self, text: bool, payload: &[u8], now: Instant) {
+    /// [`is_reading_app`](V1Session::is_reading_app) says no until there is. Returns whether it was taken: nobody is there any
+    /// more once the end is under way.
+    pub fn handle_app_message(&mut self, text: bool, payload: &[u8], now: Instant) -> bool {
         debug_assert!(self.staged.is_none(), "nothing is read while one has no room");
         if self.closing.is_some() {
-            return;
+            return false;
         }
         if self.out.has_room(payload.len()) {
             self.submit(text, payload.into(), now);
         } else {
             self.staged = Some(Staged { text, payload: payload.into() });
         }
+        true
     }
 
     /// Returns whether the app's messages are taken: there is room to keep them.
@@ -214,11 +216,13 @@ impl V1Session {
 
     /// Returns the next message for the app that could not be written when it came.
     pub fn poll_app_message(&mut self, now: Instant) -> Option<ToApp<'_>> {
-        let enough = |max: u32| self.under_way.given() >= max as usize;
-        if !self.is_app_open() || self.app.unanswered_max.is_some_and(enough) {
+        if !self.is_app_open() {
             return None;
         }
         self.expire_waiting(now);
+        if self.app.unanswered_max.is_some_and(|max| self.under_way.given() >= max as usize) {
+            return None;
+        }
         let bytes = self.under_way.next_bytes()?;
         self.note_passed_to_app(bytes, now);
         let (message, again) = self.under_way.give()?;
@@ -230,21 +234,30 @@ impl V1Session {
 
     /// Messages whose time is over never get to the app, and the client is told so.
     pub(super) fn expire_waiting(&mut self, now: Instant) {
-        let mut expired = Vec::new();
-        self.under_way.expire(now, |seq| expired.push(seq));
+        let (mut expired, mut messages, keys) = (Vec::new(), 0, &mut self.keys);
+        self.under_way.expire(now, |seq, key, repeats| {
+            messages += 1;
+            expired.push(seq);
+            expired.extend(repeats);
+            if let (Some(keys), Some(key)) = (keys.as_mut(), key) {
+                keys.remove(key);
+            }
+        });
         if expired.is_empty() {
             return;
         }
-        self.tell_unsent_to_app(&expired, NackCode::Expired);
+        expired.sort_unstable();
+        self.tell_unsent_to_app(&expired, messages, NackCode::Expired);
         self.note_settled(now);
     }
 
-    fn tell_unsent_to_app(&mut self, unsent: &[u64], code: NackCode) {
+    /// `messages` of them were followed: repeats are not.
+    fn tell_unsent_to_app(&mut self, unsent: &[u64], messages: u64, code: NackCode) {
         for &seq in unsent {
             self.nacks.push(seq, code, self.limits.window.messages);
         }
         if !unsent.is_empty() {
-            self.notes.push_back(V1Note::Unsent(unsent.len() as u64));
+            self.notes.push_back(V1Note::Unsent(messages));
         }
     }
 
@@ -253,7 +266,7 @@ impl V1Session {
         self.hold = None;
         let mut unsent = Vec::new();
         let maybe = self.under_way.give_up(|seq| unsent.push(seq));
-        self.tell_unsent_to_app(&unsent, NackCode::AppGone);
+        self.tell_unsent_to_app(&unsent, unsent.len() as u64, NackCode::AppGone);
         self.note_lost(maybe);
     }
 
@@ -346,7 +359,11 @@ impl V1Session {
         let (rules, notes, mut lost) = (self.limits.app_rules(), &mut self.notes, 0);
         self.app.delivery.handle_end(&rules, can_answer, &mut |note| match note {
             DeliveryNote::Lost(messages) => lost += messages,
-            note @ (DeliveryNote::Sent(_) | DeliveryNote::Settled(..) | DeliveryNote::Confirmed(..)) => {
+            note @ (DeliveryNote::Sent(_)
+            | DeliveryNote::Settled(..)
+            | DeliveryNote::Confirmed(..)
+            | DeliveryNote::Unsent(_)
+            | DeliveryNote::Rejected(_)) => {
                 notes.push_back(V1Note::ToApp(note));
             }
         });

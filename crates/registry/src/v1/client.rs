@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pulsegate_core::v1::{Ack, AckError, After, COUNT_MAX, Code, Envelope, Fate, NackCode, Secret, Window};
-use pulsegate_core::{CloseFrame, EndReason, Leg, Level, Outcome, Violation};
+use pulsegate_core::{CloseFrame, EndReason, Leg, Level, Outcome, Sent, Violation};
 use pulsegate_heartbeat::{Pong, ProbeId};
 
 use super::life::AppEnd;
@@ -131,8 +131,8 @@ impl V1Session {
         let Some(client) = &mut self.client else { return Ok(None) };
         let meta = std::mem::take(&mut client.meta);
         let Window { messages, bytes } = self.limits.window;
-        let full =
-            self.under_way.len() >= messages || self.under_way.bytes().saturating_add(payload.len()) > bytes;
+        let full = self.under_way.with_repeats() >= messages
+            || self.under_way.bytes().saturating_add(payload.len()) > bytes;
         if full && !self.under_way.is_empty() {
             return Err(Fault(Code::Limit, "more under way than the window allows"));
         }
@@ -144,7 +144,8 @@ impl V1Session {
         if let Some(key) = &meta.key
             && !self.keys.get_or_insert_default().insert(key)
         {
-            self.inbound.handle_gap(1, now);
+            let seq = self.inbound.handle_gap(1, now);
+            self.under_way.repeat(key, seq, meta.expires_at);
             self.notes.push_back(V1Note::Duplicate);
             return Ok(None);
         }
@@ -154,7 +155,7 @@ impl V1Session {
             self.under_way.push_given(seq, message, !self.limits.app_hold.is_zero());
             self.note_passed_to_app(payload.len(), now);
         } else {
-            self.under_way.push_waiting(seq, message, meta.expires_at);
+            self.under_way.push_waiting(seq, message, meta.expires_at, meta.key);
         }
         Ok(Some(message))
     }
@@ -179,20 +180,22 @@ impl V1Session {
         &mut self,
         work: impl FnOnce(&mut V1Session, &mut dyn FnMut(Author, Fate)) -> R,
     ) -> R {
-        let mut handled = 0;
-        let mut lost = 0;
+        let (mut handled, mut unsent, mut lost, mut rejected) = (0, 0, 0, 0);
         let mut told = Vec::new();
         let result = work(self, &mut |author, fate| match (author, fate) {
             (Author::App, Fate::Handled) => handled += 1,
-            (Author::App, Fate::Refused(_) | Fate::Expired(_)) => lost += 1,
+            (Author::App, Fate::Refused(_)) => rejected += 1,
+            (Author::App, Fate::Expired(Sent::No)) => unsent += 1,
+            (Author::App, Fate::Expired(Sent::Maybe)) => lost += 1,
             (Author::Order(id), fate) => told.push(DeliveryNote::Settled(id, outcome(fate))),
         });
-        if handled > 0 {
-            told.push(DeliveryNote::Confirmed(Level::Handled, handled));
-        }
-        if lost > 0 {
-            told.push(DeliveryNote::Lost(lost));
-        }
+        let counts = [
+            (rejected, DeliveryNote::Rejected(rejected)),
+            (handled, DeliveryNote::Confirmed(Level::Handled, handled)),
+            (unsent, DeliveryNote::Unsent(unsent)),
+            (lost, DeliveryNote::Lost(lost)),
+        ];
+        told.extend(counts.into_iter().filter_map(|(count, note)| (count > 0).then_some(note)));
         let notes = told.into_iter().map(|note| V1Note::Session(Note::Delivery(note)));
         self.notes.extend(notes);
         result

@@ -167,7 +167,9 @@ impl V1Session {
                 [dial_at, Some(hold.until), self.under_way.poll_timeout()].into_iter().flatten().min()
             }
             Phase::Dialing => [Some(hold.until), self.under_way.poll_timeout()].into_iter().flatten().min(),
-            Phase::Back { steady_at } => Some(steady_at),
+            Phase::Back { steady_at } => {
+                [Some(steady_at), self.under_way.poll_timeout()].into_iter().flatten().min()
+            }
         }
     }
 }

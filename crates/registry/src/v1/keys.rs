@@ -27,6 +27,13 @@ impl Keys {
         self.order.push_back(Arc::clone(&key));
         self.known.insert(key)
     }
+
+    /// Forgets the key of a message that never gets to the app: its author may send it again.
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        if self.known.remove(key) {
+            self.order.retain(|known| **known != *key);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +49,8 @@ mod tests {
         }
         assert_eq!(keys.known.len(), KEYS_MAX);
         assert!(keys.insert(b"a"));
+        keys.remove(b"a");
+        assert!(keys.insert(b"a"), "what never came is new");
+        assert_eq!((keys.known.len(), keys.order.len()), (KEYS_MAX, KEYS_MAX));
     }
 }

@@ -14,6 +14,15 @@ pub(super) struct UnderWay {
     given: usize,
     /// So many were dropped so far.
     dropped: u64,
+    /// Repeats of those that wait.
+    repeats: usize,
+}
+
+/// The key of a message that waits, and the numbers of those that came with the same one since. They share its fate.
+#[derive(Debug)]
+struct Keyed {
+    key: Box<[u8]>,
+    repeats: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -28,6 +37,7 @@ struct Kept {
     /// `None`: there is no other connection that could be given it.
     payload: Option<Box<[u8]>>,
     expires_at: Option<Instant>,
+    keyed: Option<Box<Keyed>>,
 }
 
 impl UnderWay {
@@ -56,23 +66,54 @@ impl UnderWay {
 
     /// Returns how many, of all that came, no connection of the app was given so far.
     pub(super) fn unsent(&self) -> u64 {
-        let waiting = self.queue.iter().skip(self.given).filter(|kept| !kept.was_given && !kept.is_dropped);
+        let waiting = self.queue.iter().skip(self.given).filter(|kept| kept.is_waiting());
         self.dropped + waiting.count() as u64
     }
 
     /// Takes a message that is given to the app at once.
     pub(super) fn push_given(&mut self, seq: u64, message: ToApp<'_>, keep: bool) {
-        self.push(seq, message, keep, None);
+        self.push(seq, message, keep, None, None);
         self.given = self.queue.len();
         self.queue.back_mut().into_iter().for_each(|kept| kept.was_given = true);
     }
 
     /// Takes a message that waits.
-    pub(super) fn push_waiting(&mut self, seq: u64, message: ToApp<'_>, expires_at: Option<Instant>) {
-        self.push(seq, message, true, expires_at);
+    pub(super) fn push_waiting(
+        &mut self,
+        seq: u64,
+        message: ToApp<'_>,
+        expires_at: Option<Instant>,
+        key: Option<Box<[u8]>>,
+    ) {
+        let keyed = key.map(|key| Box::new(Keyed { key, repeats: Vec::new() }));
+        self.push(seq, message, true, expires_at, keyed);
     }
 
-    fn push(&mut self, seq: u64, message: ToApp<'_>, keep: bool, expires_at: Option<Instant>) {
+    /// Takes the number of a message that came again. If the first one still waits, it waits for as long as the later of
+    /// the two may.
+    pub(super) fn repeat(&mut self, key: &[u8], seq: u64, expires_at: Option<Instant>) {
+        let mut waiting = self.queue.iter_mut().skip(self.given).filter(|kept| kept.is_waiting());
+        let first = waiting.find(|kept| kept.keyed.as_ref().is_some_and(|keyed| *keyed.key == *key));
+        if let Some(Kept { keyed: Some(keyed), expires_at: until, .. }) = first {
+            keyed.repeats.push(seq);
+            self.repeats += 1;
+            *until = until.zip(expires_at).map(|(one, other)| one.max(other));
+        }
+    }
+
+    /// Returns how many messages the client has under way: these, and the repeats of those that wait.
+    pub(super) fn with_repeats(&self) -> usize {
+        self.queue.len() + self.repeats
+    }
+
+    fn push(
+        &mut self,
+        seq: u64,
+        message: ToApp<'_>,
+        keep: bool,
+        expires_at: Option<Instant>,
+        keyed: Option<Box<Keyed>>,
+    ) {
         let ToApp { text, payload, .. } = message;
         self.bytes += payload.len();
         self.queue.push_back(Kept {
@@ -83,6 +124,7 @@ impl UnderWay {
             bytes: payload.len(),
             payload: keep.then(|| payload.into()),
             expires_at,
+            keyed,
         });
     }
 
@@ -100,6 +142,7 @@ impl UnderWay {
         let kept = self.queue.get_mut(self.given)?;
         self.given += 1;
         let again = std::mem::replace(&mut kept.was_given, true);
+        self.repeats -= kept.keyed.take().map_or(0, |keyed| keyed.repeats.len());
         let payload = kept.payload.as_deref().unwrap_or_default();
         Some((ToApp { text: kept.text, payload, is_now: true }, again))
     }
@@ -124,15 +167,22 @@ impl UnderWay {
         self.queue.iter().skip(self.given).take_while(|kept| kept.was_given || kept.is_dropped).count() as u64
     }
 
-    /// Drops those whose time is over before any connection was given them; `dropped` gets their numbers.
-    pub(super) fn expire(&mut self, now: Instant, mut dropped: impl FnMut(u64)) {
-        let is_over = |kept: &&mut Kept| !kept.was_given && !kept.is_dropped && is_due(kept, now);
+    /// Drops those whose time is over before any connection was given them; `dropped` gets their numbers and keys, and the
+    /// numbers of their repeats.
+    pub(super) fn expire(&mut self, now: Instant, mut dropped: impl FnMut(u64, Option<&[u8]>, &[u64])) {
+        let is_over = |kept: &&mut Kept| kept.is_waiting() && is_due(kept, now);
         for kept in self.queue.iter_mut().skip(self.given).filter(is_over) {
             kept.is_dropped = true;
             self.bytes -= std::mem::take(&mut kept.bytes);
             kept.payload = None;
             self.dropped += 1;
-            dropped(kept.seq);
+            match kept.keyed.take() {
+                Some(keyed) => {
+                    self.repeats -= keyed.repeats.len();
+                    dropped(kept.seq, Some(&keyed.key), &keyed.repeats);
+                }
+                None => dropped(kept.seq, None, &[]),
+            }
         }
         self.settle(0);
     }
@@ -140,7 +190,7 @@ impl UnderWay {
     /// Returns when [`expire`](UnderWay::expire) has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.queue.iter().skip(self.given);
-        waiting.filter(|kept| !kept.was_given && !kept.is_dropped).filter_map(|kept| kept.expires_at).min()
+        waiting.filter(|kept| kept.is_waiting()).filter_map(|kept| kept.expires_at).min()
     }
 
     /// Nothing waits any more; `unsent` gets the numbers of those that no connection was given. Returns how many of the
@@ -160,6 +210,13 @@ impl UnderWay {
     /// Gives back memory that is held for nothing.
     pub(super) fn shrink(&mut self) {
         self.queue.shrink_to_fit();
+    }
+}
+
+impl Kept {
+    /// No connection of the app was given it so far.
+    fn is_waiting(&self) -> bool {
+        !self.was_given && !self.is_dropped
     }
 }
 
@@ -197,7 +254,7 @@ mod tests {
         }
         under_way.settle(1);
         assert_eq!((under_way.restart(), under_way.repeats()), (2, 2));
-        under_way.push_waiting(4, text("d"), None);
+        under_way.push_waiting(4, text("d"), None, None);
         assert_eq!((under_way.repeats(), under_way.unsent(), under_way.bytes()), (2, 1, 3));
         assert_eq!(give_all(&mut under_way), pairs(&[("b", true), ("c", true), ("d", false)]));
         assert!(under_way.is_all_given() && under_way.unsent() == 0);
@@ -211,15 +268,15 @@ mod tests {
         let now = Instant::now();
         let soon = now + Duration::from_secs(1);
         let mut under_way = UnderWay::default();
-        under_way.push_waiting(1, text("given in time"), Some(soon));
+        under_way.push_waiting(1, text("given in time"), Some(soon), None);
         assert_eq!(give_all(&mut under_way).len(), 1);
         under_way.restart();
-        under_way.push_waiting(2, text("too old"), Some(soon));
-        under_way.push_waiting(3, text("patient"), None);
+        under_way.push_waiting(2, text("too old"), Some(soon), None);
+        under_way.push_waiting(3, text("patient"), None, None);
         assert_eq!(under_way.poll_timeout(), Some(soon));
         let mut dropped = Vec::new();
-        under_way.expire(soon, |seq| dropped.push(seq));
-        under_way.expire(soon, |seq| dropped.push(seq));
+        under_way.expire(soon, |seq, _, _| dropped.push(seq));
+        under_way.expire(soon, |seq, _, _| dropped.push(seq));
         assert_eq!((dropped, under_way.poll_timeout(), under_way.unsent()), (vec![2], None, 2));
         assert_eq!(give_all(&mut under_way), pairs(&[("given in time", true), ("patient", false)]));
         // The dropped one is passed with the one before it.
@@ -228,11 +285,43 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "an origin for times that nothing waits for")]
+    fn repeats_of_what_waits_share_its_fate() {
+        let now = Instant::now();
+        let at = |s| now + Duration::from_secs(s);
+        let mut under_way = UnderWay::default();
+        under_way.push_waiting(1, text("a"), Some(at(1)), Some(b"k"[..].into()));
+        under_way.repeat(b"other", 2, None);
+        under_way.repeat(b"k", 3, Some(at(3)));
+        under_way.repeat(b"k", 4, Some(at(2)));
+        assert_eq!((under_way.with_repeats(), under_way.poll_timeout()), (3, Some(at(3))));
+        let mut dropped = Vec::new();
+        let mut expire = |under_way: &mut UnderWay, s| {
+            under_way.expire(at(s), |seq, key, repeats| {
+                dropped.push((seq, key.map(<[u8]>::to_vec), repeats.to_vec()));
+            });
+        };
+        expire(&mut under_way, 2);
+        assert_eq!(under_way.with_repeats(), 3);
+        expire(&mut under_way, 3);
+        assert_eq!(
+            (under_way.with_repeats(), &dropped[..]),
+            (0, &[(1, Some(b"k".to_vec()), vec![3, 4])][..])
+        );
+        under_way.push_waiting(5, text("b"), Some(at(4)), Some(b"k"[..].into()));
+        under_way.repeat(b"k", 6, None);
+        assert_eq!(under_way.poll_timeout(), None, "it waits for as long as the patient one");
+        assert_eq!(give_all(&mut under_way), pairs(&[("b", false)]));
+        under_way.settle(1);
+        assert_eq!(under_way.with_repeats(), 0);
+    }
+
+    #[test]
     fn who_gives_up_tells_apart_what_may_have_come_and_what_never_did() {
         let mut under_way = UnderWay::default();
         under_way.push_given(1, text("a"), true);
         under_way.restart();
-        under_way.push_waiting(2, text("b"), None);
+        under_way.push_waiting(2, text("b"), None, None);
         let mut unsent = Vec::new();
         assert_eq!((under_way.give_up(|seq| unsent.push(seq)), unsent), (1, vec![2]));
         assert_eq!(under_way.give_up(|_| panic!("told twice")), 0);

@@ -348,7 +348,10 @@ impl World {
                 }
                 V1Note::Retransmitted => self.count("retransmitted"),
                 V1Note::Session(Note::Delivery(
-                    DeliveryNote::Confirmed(_, messages) | DeliveryNote::Lost(messages),
+                    DeliveryNote::Confirmed(_, messages)
+                    | DeliveryNote::Lost(messages)
+                    | DeliveryNote::Unsent(messages)
+                    | DeliveryNote::Rejected(messages),
                 )) => self.oracle.session().told[0] += messages,
                 V1Note::ToApp(DeliveryNote::Confirmed(_, messages) | DeliveryNote::Lost(messages)) => {
                     self.gateway.told += 1;

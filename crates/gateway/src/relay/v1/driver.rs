@@ -7,19 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pulsegate_core::{Leg, ReservedBits, SessionId, Violation};
+use pulsegate_core::{Leg, SessionId, Violation};
 use pulsegate_heartbeat::KernelView;
 use pulsegate_registry::{Ending, Entry, LastWord, Order, Parting, Progress, V1Note, V1Session};
 use tokio::net::TcpStream;
 
 use super::super::alarm::Alarm;
 use super::super::driver::is_given_up;
-use super::super::line::Line;
 use super::super::mailbox::{AppArrival, Arrival, Mailbox};
 use super::super::messages::tell_of_messages;
 use super::super::notes::tell_of_peer;
 use super::super::vigil;
-use super::{ClientLine, V1Line, parting};
+use super::{ClientLine, V1Line, app_line, client_line, parting};
 use crate::feed::What;
 use crate::front::Redial;
 use crate::shared::{Shared, clock};
@@ -150,8 +149,8 @@ impl V1Driver {
                 self.shared.parking.leave(self.entry.id());
                 self.part();
                 sys::prepare(&stream, &self.shared.session_limits.client);
-                let line = Line::new(Leg::Client, stream, ReservedBits::None, &self.shared, now);
-                self.client = Some(Box::new(ClientLine { line: V1Line::new(line), peer, place }));
+                let line = client_line(stream, &self.shared, now);
+                self.client = Some(Box::new(ClientLine { line, peer, place }));
                 self.take_early(Leg::Client, &early, now);
             }
         }
@@ -180,8 +179,7 @@ impl V1Driver {
                 Err(_) => self.session.handle_dial_failed(None, now),
                 Ok(stream) if self.session.handle_app_dialled(fastrand::u64(..), now) => {
                     sys::prepare(&stream, &self.shared.session_limits.app);
-                    let line = Line::new(Leg::App, stream, ReservedBits::None, &self.shared, now);
-                    self.app = V1Line::new(line);
+                    self.app = app_line(stream, &self.shared, now);
                     self.take_early(Leg::App, &early, now);
                 }
                 Ok(_) => {}

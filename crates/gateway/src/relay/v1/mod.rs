@@ -10,10 +10,12 @@ mod write;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pulsegate_core::v1::{Assembler, Secret};
 use pulsegate_core::{Leg, ReservedBits};
 use pulsegate_registry::{Hello, Permit, ToApp, V1Session};
+use tokio::net::TcpStream;
 
 pub(crate) use parting::refuse;
 pub(super) use parting::refuse_late;
@@ -55,6 +57,14 @@ impl V1Line {
     }
 }
 
+fn client_line(stream: TcpStream, shared: &Shared, now: Instant) -> V1Line {
+    V1Line::new(Line::new(Leg::Client, stream, ReservedBits::None, &shared.v1_frame_limits, shared, now))
+}
+
+fn app_line(stream: TcpStream, shared: &Shared, now: Instant) -> V1Line {
+    V1Line::new(Line::new(Leg::App, stream, ReservedBits::None, &shared.frame_limits, shared, now))
+}
+
 /// Starts the session's task.
 pub(super) fn spawn(shared: &Arc<Shared>, established: Established) {
     let (permit, driver) = open(shared, established);
@@ -78,8 +88,7 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Box<V1Driver
     sys::prepare(&client, &shared.session_limits.client);
     sys::prepare(&app, &shared.session_limits.app);
     let now = clock();
-    let client = Line::new(Leg::Client, client, ReservedBits::None, shared, now);
-    let app = Line::new(Leg::App, app, ReservedBits::None, shared, now);
+    let (client, app) = (client_line(client, shared, now), app_line(app, shared, now));
     let hello = Hello {
         resume: None,
         is_same_origin: true,
@@ -90,8 +99,8 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Box<V1Driver
     let session = V1Session::new(Arc::clone(&shared.v1_limits), &shared.crowds, permit.id(), &hello, now);
     let peer = info.peer;
     let entry = list(shared, &permit, info, now);
-    let client = Box::new(ClientLine { line: V1Line::new(client), peer, place });
-    let mut driver = V1Driver::new(Arc::clone(shared), entry, session, client, V1Line::new(app), redial, now);
+    let client = Box::new(ClientLine { line: client, peer, place });
+    let mut driver = V1Driver::new(Arc::clone(shared), entry, session, client, app, redial, now);
     driver.take_early(Leg::Client, &client_early, now);
     driver.take_early(Leg::App, &app_early, now);
     (permit, Box::new(driver))

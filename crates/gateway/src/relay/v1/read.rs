@@ -188,10 +188,10 @@ impl V1Driver {
     fn find_app(&mut self, input: &mut [u8], now: Instant) -> Result<Found, Violation> {
         let V1Driver { app, session, .. } = self;
         Ok(match app.assembler.next(&mut app.line.reader, input)? {
-            Piece::Message { text, payload, used } => {
-                session.handle_app_message(text, payload, now);
-                Found::Message { used, bytes: payload.len() }
-            }
+            Piece::Message { text, payload, used } => match session.handle_app_message(text, payload, now) {
+                true => Found::Message { used, bytes: payload.len() },
+                false => Found::Part(used),
+            },
             Piece::Part { used } => Found::Part(used),
             Piece::Control { head, used } => Found::Control(head, used),
             Piece::Wait => Found::Wait,

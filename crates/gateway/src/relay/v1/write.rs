@@ -127,6 +127,7 @@ impl V1Driver {
             && let Some(barrier) = self.session.poll_barrier(now, line.outbox.len(), line.probe_len())
         {
             line.push_behind(Opcode::Ping, &barrier.to_payload());
+            self.shared.metrics.v1.barriers_sent.increment(1);
             progress = true;
         }
         progress
