@@ -59,15 +59,11 @@ fn check_resume(entries: &[&str], token: Token, received: u64) {
     assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text}");
     let written = OfferedResume::to_entry(&text, received);
     let read = entries.iter().find(|entry| entry.starts_with(RESUME_PREFIX)).expect("there is one");
-    // Zeros before a number are the only freedom.
-    let (named, digits) = read.rsplit_once('.').expect("it has three parts");
-    let (_, shortest) = written.rsplit_once('.').expect("it has three parts");
-    assert_eq!(named, format!("{RESUME_PREFIX}{text}"), "a second text for one token");
-    assert_eq!(digits.trim_start_matches('0'), shortest.trim_start_matches('0'));
+    assert_eq!(**read, written, "a second text for one offer");
     let again = Offer::parse([V1, &written].into_iter()).expect("it is an offer");
     assert_eq!(again.resume, Some(OfferedResume::Well { token, received }), "{written}");
     // All but the public part: the id stands in logs.
-    let shown = format!("{again:?}");
+    let shown = format!("{again:?}").replace(&token.session.to_string(), "the id");
     assert!(!shown.contains(&text[text.len() - 22..]), "a secret is shown: {shown}");
 }
 

@@ -52,7 +52,7 @@ impl<T: Copy> Machine<T> {
             Envelope::ResumeFail(fail) => {
                 self.leave(now);
                 if let (Some((received, _)), Some(_)) = (fail.counters, &self.token) {
-                    self.send.handle_last_received(received);
+                    self.last_received = Some(received);
                 }
                 self.restart();
                 Ok(())
@@ -90,6 +90,7 @@ impl<T: Copy> Machine<T> {
         set_window(&mut self.send, welcome.window_messages, welcome.window_kib);
         // The one before is not kept: this one is good from now on, and it is the only one after our first frame.
         self.token = Some(Token(welcome.token.to_owned()));
+        self.last_received = None;
         self.silence.handle_welcome(Duration::from_millis(welcome.heartbeat_ms), now);
         self.probing = Probing::new(now);
         self.backoff.reset();
@@ -139,7 +140,7 @@ impl<T: Copy> Machine<T> {
             | Envelope::Ignorable(_) => Ok(()),
             // The gateway's last word: what it has not received by now never came to the app.
             Envelope::Bye { received, .. } => {
-                self.send.handle_last_received(received);
+                self.last_received = Some(received);
                 Ok(())
             }
         }

@@ -47,6 +47,8 @@ pub struct Machine<T> {
     receive: ReceiveWindow,
     /// Messages of earlier sessions, among those that were put.
     before: u64,
+    /// How many of our messages the gateway has received in all, once it has said its last word.
+    last_received: Option<u64>,
     events: Events,
     fates: VecDeque<(T, Fate)>,
     /// Goes out before anything else.
@@ -107,6 +109,7 @@ impl<T: Copy> Machine<T> {
             send: SendWindow::new(config.window),
             receive: ReceiveWindow::new(ACK_RULES),
             before: 0,
+            last_received: None,
             events: Events::default(),
             fates: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -294,6 +297,9 @@ impl<T: Copy> Machine<T> {
     /// Gives all that waits its end, and leaves nothing of the session.
     fn forget_session(&mut self) -> usize {
         let undelivered = self.send.len();
+        if let Some(received) = self.last_received.take() {
+            self.send.handle_last_received(received);
+        }
         let fates = &mut self.fates;
         self.send.handle_end(&mut |tag, fate| fates.push_back((tag, fate)));
         self.send = SendWindow::new(self.config.window);
