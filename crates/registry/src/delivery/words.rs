@@ -77,7 +77,7 @@ pub enum DeliveryNote {
     Confirmed(Level, u64),
     /// So many messages of the app were not confirmed when their session ended.
     Lost(u64),
-    /// So many messages of the app had never begun to leave when their session ended.
+    /// So many messages have their end and never began to leave.
     Unsent(u64),
     /// So many messages of the app were refused by the client.
     Rejected(u64),

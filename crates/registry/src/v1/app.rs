@@ -257,7 +257,7 @@ impl V1Session {
             self.nacks.push(seq, code, self.limits.window.messages);
         }
         if !unsent.is_empty() {
-            self.notes.push_back(V1Note::Unsent(messages));
+            self.notes.push_back(V1Note::ToApp(DeliveryNote::Unsent(messages)));
         }
     }
 

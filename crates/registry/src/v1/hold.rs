@@ -152,8 +152,7 @@ impl V1Session {
         match hold.phase {
             Phase::Back { .. } if hold.is_steady(now) => self.hold = None,
             Phase::Waiting { .. } | Phase::Dialing if now >= hold.until => self.give_app_up(now),
-            Phase::Waiting { .. } | Phase::Dialing => self.expire_waiting(now),
-            Phase::Back { .. } => {}
+            Phase::Waiting { .. } | Phase::Dialing | Phase::Back { .. } => {}
         }
     }
 
@@ -164,12 +163,10 @@ impl V1Session {
         match hold.phase {
             Phase::Waiting { dial_at } => {
                 let dial_at = Some(dial_at).filter(|_| self.app.end.is_done());
-                [dial_at, Some(hold.until), self.under_way.poll_timeout()].into_iter().flatten().min()
+                Some(dial_at.map_or(hold.until, |dial_at| dial_at.min(hold.until)))
             }
-            Phase::Dialing => [Some(hold.until), self.under_way.poll_timeout()].into_iter().flatten().min(),
-            Phase::Back { steady_at } => {
-                [Some(steady_at), self.under_way.poll_timeout()].into_iter().flatten().min()
-            }
+            Phase::Dialing => Some(hold.until),
+            Phase::Back { steady_at } => Some(steady_at),
         }
     }
 }

@@ -199,6 +199,7 @@ impl V1Session {
         self.handle_app_delivery_timeout(kernel[Leg::App.index()], now);
         self.expire(now);
         self.handle_page_timeout(now);
+        self.expire_waiting(now);
         self.handle_hold_timeout(now);
         self.handle_life_timeout(now);
     }
@@ -216,6 +217,7 @@ impl V1Session {
             .chain(self.out.poll_timeout())
             .chain(waiting)
             .chain(self.poll_client_timeout())
+            .chain(self.under_way.poll_timeout())
             .chain(self.poll_hold_timeout())
             .chain(self.poll_life_timeout())
             .min()

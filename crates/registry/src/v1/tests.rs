@@ -392,3 +392,23 @@ fn an_app_that_is_back_gets_what_waits_in_steps_and_nothing_overtakes_it() {
     app_answers(&mut session, now);
     assert_eq!(session.progress().to_app.acked, 23);
 }
+
+/// An app that is back and whose socket is full is given nothing: what waits for it has its time limit all the same.
+#[test]
+fn what_waits_for_an_app_that_takes_nothing_is_over_in_its_time_and_no_timer_is_left() {
+    let (mut session, start) = start_with(V1Limits { app_hold: 20 * SECOND, ..limits() });
+    session.handle_hangup(Leg::App, start);
+    say(&mut session, Envelope::Meta(Meta { ttl_ms: Some(3000), ..Meta::default() }), start);
+    session.handle_client_message(true, b"soon old", start).expect("it is for the app");
+    let now = start + SECOND;
+    session.handle_timeout(now, [None, None]);
+    assert_eq!(session.poll_dial(now), Some(0));
+    assert!(session.handle_app_dialled(7, now));
+    let over = start + 3 * SECOND;
+    assert!(session.poll_timeout().is_some_and(|at| at <= over));
+    session.handle_timeout(over, [None, None]);
+    written(&mut session, over);
+    assert!(session.poll_timeout().is_none_or(|at| at > over), "a timer that never ends");
+    let unsent = V1Note::ToApp(DeliveryNote::Unsent(1));
+    assert!(notes(&mut session).contains(&unsent));
+}

@@ -171,8 +171,6 @@ pub enum V1Note {
     },
     /// A message was given to another connection of the app.
     RetransmittedToApp,
-    /// So many messages of the client have their end, and no connection of the app was given them.
-    Unsent(u64),
 }
 
 /// What to do with a client's connection that the session has no part in any more.

@@ -360,7 +360,7 @@ impl World {
                     }
                     self.oracle.session().told[1] += messages;
                 }
-                V1Note::Unsent(messages) => {
+                V1Note::ToApp(DeliveryNote::Unsent(messages)) => {
                     self.count("unsent");
                     self.oracle.session().told[1] += messages;
                 }

@@ -300,7 +300,6 @@ impl V1Driver {
                     shared.feed.publish(What::SessionAppResumed { id, outage, again });
                 }
                 V1Note::RetransmittedToApp => shared.metrics.v1.retransmits_to_app.increment(1),
-                V1Note::Unsent(messages) => shared.metrics.v1.unsent(messages),
                 V1Note::Duplicate => shared.metrics.v1.duplicates.increment(1),
                 V1Note::Retransmitted => shared.metrics.v1.retransmits.increment(1),
             }

@@ -79,9 +79,7 @@ pub(super) fn tell_of_app(shared: &Shared, note: DeliveryNote) {
     match note {
         DeliveryNote::Confirmed(level, messages) => metrics.confirmed(level, messages),
         DeliveryNote::Lost(messages) => metrics.lost(messages),
-        DeliveryNote::Sent(_)
-        | DeliveryNote::Settled(..)
-        | DeliveryNote::Unsent(_)
-        | DeliveryNote::Rejected(_) => {}
+        DeliveryNote::Unsent(messages) => metrics.unsent(messages),
+        DeliveryNote::Sent(_) | DeliveryNote::Settled(..) | DeliveryNote::Rejected(_) => {}
     }
 }
