@@ -15,6 +15,7 @@ use super::Site;
 use super::raw::{Mode, Raw};
 use crate::clock::Moment;
 use crate::machine::cpu_seconds;
+use crate::stats::quantile;
 
 const CONNECTIONS: usize = 64;
 
@@ -112,10 +113,9 @@ pub(super) async fn send_and_wait(site: &Site, mode: Mode, rounds: usize) -> Res
 }
 
 fn latency(mut times: Vec<f64>) -> Result<Latency> {
+    ensure!(!times.is_empty(), "no round");
     times.sort_by(f64::total_cmp);
-    let at =
-        |share: f64| times.get(((times.len().saturating_sub(1)) as f64 * share).round() as usize).copied();
-    Ok(Latency { p50: at(0.5).context("no round")?, p99: at(0.99).context("no round")? })
+    Ok(Latency { p50: quantile(&times, 0.5), p99: quantile(&times, 0.99) })
 }
 
 /// A connection to the control API that is kept.

@@ -16,7 +16,7 @@ use super::Site;
 use super::raw::{Mode, Raw};
 use crate::clock::Moment;
 use crate::proxies::memory_kib;
-use crate::stats::Summary;
+use crate::stats::{Summary, quantile};
 
 /// How long the allocator may take to give back what it holds.
 const SETTLE: Duration = Duration::from_secs(4);
@@ -133,12 +133,11 @@ pub(super) async fn come_back(site: &Site, sessions: usize) -> Result<Return> {
     elsewhere.shutdown_background();
     let (before, during) = living.await??;
     back.sort_by(f64::total_cmp);
-    let at = |share: f64| back[((back.len() - 1) as f64 * share).round() as usize];
     Ok(Return {
         sessions,
-        half: at(0.5),
-        p99: at(0.99),
-        all: at(1.0),
+        half: quantile(&back, 0.5),
+        p99: quantile(&back, 0.99),
+        all: quantile(&back, 1.0),
         living_before: Summary::of(&before).context("the living said nothing")?,
         living_during: Summary::of(&during).context("the living said nothing meanwhile")?,
     })

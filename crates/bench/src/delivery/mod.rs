@@ -21,6 +21,7 @@ use crate::machine::{self, Disturbance, Setting, Watch};
 use crate::plan::Profile;
 use crate::proxies::EchoApp;
 use crate::report;
+use crate::stats::median;
 
 /// Bytes that others put around a message of 32 bytes, its acknowledgement left out, as computed from their formats.
 const COMPUTED: [(&str, usize); 4] = [
@@ -165,8 +166,8 @@ async fn all_throughput(plan: &Plan) -> Result<Vec<Pair>> {
             v1.push(busy::throughput(&site, Mode::V1, bytes, in_flight, plan.span).await?);
         }
         let median = |all: &[busy::Throughput]| busy::Throughput {
-            per_second: median(all.iter().map(|it| it.per_second)),
-            gateway_cpu_us: median(all.iter().map(|it| it.gateway_cpu_us)),
+            per_second: median(&all.iter().map(|it| it.per_second).collect::<Vec<_>>()),
+            gateway_cpu_us: median(&all.iter().map(|it| it.gateway_cpu_us).collect::<Vec<_>>()),
         };
         pairs.push(Pair { bytes, in_flight, plain: median(&plain), v1: median(&v1) });
     }
@@ -190,8 +191,8 @@ async fn all_latency(plan: &Plan) -> Result<Vec<(&'static str, busy::Latency)>> 
         }
     }
     let median = |all: Vec<busy::Latency>| busy::Latency {
-        p50: median(all.iter().map(|it| it.p50)),
-        p99: median(all.iter().map(|it| it.p99)),
+        p50: median(&all.iter().map(|it| it.p50).collect::<Vec<_>>()),
+        p99: median(&all.iter().map(|it| it.p99).collect::<Vec<_>>()),
     };
     Ok(all.into_iter().map(|(what, times)| (what, median(times))).collect())
 }
@@ -206,12 +207,6 @@ async fn all_memory(plan: &Plan) -> Result<[crowd::Memory; 2]> {
 async fn come_back(plan: &Plan) -> Result<crowd::Return> {
     report::progress(&format!("{} sessions are cut at once", plan.cut));
     crowd::come_back(&Site::start().await?, plan.cut).await
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }
 
 fn table(record: &Record) -> String {

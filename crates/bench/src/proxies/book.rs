@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::servers::Kind;
+use crate::stats::median;
 
 /// What a figure says about who has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -144,16 +145,6 @@ impl Figure {
             Better::Neither => return None,
         };
         (own > 0.0 && best > 0.0).then_some(own / best)
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => 0.0,
-        odd if odd % 2 == 1 => sorted[odd / 2],
-        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
     }
 }
 

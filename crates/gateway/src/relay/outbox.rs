@@ -17,6 +17,7 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// Small ones are not kept, or the few bytes of a ping would take the place of one that is worth it.
 fn give_back(mut buffer: Vec<u8>) {
     if (READ_BYTES_MAX / 4..=2 * READ_BYTES_MAX).contains(&buffer.capacity()) {
         buffer.clear();

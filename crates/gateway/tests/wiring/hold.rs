@@ -124,10 +124,11 @@ async fn an_app_that_is_back_gets_what_it_has_not_answered_for_and_the_client_no
     };
     first.socket.flush().await.unwrap();
     assert_eq!(line.read_ack().await, 1);
-    // These reach the app's kernel, and not the app.
+    // These are given to the app's connection, and it reads none of them.
     line.text("two").await;
     line.text("three").await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let accepted = "pulsegate_deliveries_accepted_total{direction=\"to_app\"}";
+    timeout(PATIENCE, async { while gateway.scrape(accepted).await < 3 {} }).await.expect("they are given");
     let session = first.session.clone();
     drop(first);
     until_held(&gateway).await;
