@@ -293,6 +293,15 @@ impl<T: Copy> SendWindow<T> {
         self.reached = self.reached.min(received);
     }
 
+    /// Gives `work` the tag of each message that is kept, with its number. It may take it away: then nobody is told of the end.
+    pub fn for_each_tag(&mut self, mut work: impl FnMut(u64, &mut Option<T>)) {
+        for (seq, slot) in (self.acked + 1..).zip(&mut self.slots) {
+            if let Content::Message(message) = &mut slot.content {
+                work(seq, &mut message.tag);
+            }
+        }
+    }
+
     /// Gives back memory that is held for no message.
     pub fn shrink(&mut self) {
         self.slots.shrink_to_fit();

@@ -19,6 +19,7 @@ mod v1_cuts;
 mod v1_faults;
 mod v1_herd;
 mod v1_kit;
+mod v1_levels;
 mod v1_line;
 mod v1_owners;
 mod v1_stale;

@@ -353,7 +353,7 @@ async fn an_app_waits_when_its_client_acknowledges_nothing() {
         line.expect_text(&n.to_string()).await;
     }
     // The app echoes more than there is room for: one is kept beside the window, the others stay with the app.
-    let (status, _) = send(&gateway, "\r\nPrefer: wait=0", "in between").await;
+    let (status, _) = send(&gateway, "\r\nPrefer: wait=0\r\nPulsegate-Level: handled", "in between").await;
     assert_eq!(status, 202);
     let kept = until(&gateway, |told| told["unacked_messages"] == 5).await;
     assert_eq!(kept["sent"], 4);

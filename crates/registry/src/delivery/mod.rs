@@ -103,10 +103,14 @@ impl Delivery {
         let open = self.open.as_mut()?;
         // One whose time is over has its end by the timer.
         let message = open.waiting.pop_front_if(|message| now < message.expires_at)?;
-        open.marks.push(1, 0, message.payload.len() as u64, now);
-        let number = open.marks.counts().passed;
-        open.tracked.push_back(Tracked { id: message.id, number, level: message.level, sent: false });
+        let Message { id, level, .. } = message;
+        open.follow(id, level, message.payload.len() as u64, now);
         Some(message)
+    }
+
+    /// Takes note that a message of which somebody wants to know was passed on to the client's line.
+    pub(crate) fn follow(&mut self, id: MessageId, level: Level, bytes: u64, now: Instant) {
+        self.open().follow(id, level, bytes, now);
     }
 
     /// Takes note that the socket has taken everything that was passed on: `position` bytes since the start.
@@ -339,6 +343,12 @@ fn tell_confirmed(told: Option<(Level, u64)>, notes: Notes<'_>) {
 const NEVER_SENT: Outcome = Outcome::Expired { sent: Sent::No, reached: None };
 
 impl Open {
+    fn follow(&mut self, id: MessageId, level: Level, bytes: u64, now: Instant) {
+        self.marks.push(1, 0, bytes, now);
+        let number = self.marks.counts().passed;
+        self.tracked.push_back(Tracked { id, number, level, sent: false });
+    }
+
     fn barrier(&self) -> Option<&Ping> {
         self.pings.iter().find(|ping| ping.is_barrier)
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pulsegate_core::v1::{NackCode, Outgoing};
-use pulsegate_core::{CloseFrame, EndReason, Leg, Violation};
+use pulsegate_core::{CloseFrame, EndReason, Leg, Level, Violation};
 use pulsegate_heartbeat::{Crowd, KernelView, Pong, PongHabit, ProbeId};
 
-use super::{AppAck, Author, Staged, ToApp, V1Limits, V1Note, V1Session, Watched};
+use super::{AppAck, Asked, Author, Staged, ToApp, V1Limits, V1Note, V1Session, Watched};
 use crate::delivery::{Delivery, DeliveryNote, DeliveryRules};
 use crate::session::{Ending, LegEnd, Order};
 
@@ -112,9 +112,10 @@ impl V1Session {
                 text: message.text,
                 payload: message.payload.as_ref().into(),
                 expires_at: Some(message.expires_at),
-                ack_now: true,
+                // Where a pong of its stack is enough the client's code need not hurry.
+                ack_now: message.level == Level::Handled,
                 key: None,
-                tag: Some(Author::Order(message.id)),
+                tag: Some(Author::Order(Asked { id: message.id, level: message.level, reached: None })),
             };
             self.out.push(outgoing, now);
         }

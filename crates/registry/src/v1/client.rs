@@ -7,8 +7,8 @@ use pulsegate_core::{CloseFrame, EndReason, Leg, Level, Outcome, Sent, Violation
 use pulsegate_heartbeat::{Pong, ProbeId};
 
 use super::life::AppEnd;
-use super::{Author, Detached, Parting, ToApp, V1Note, V1Session, Watched};
-use crate::delivery::DeliveryNote;
+use super::{Asked, Author, Detached, Parting, ToApp, V1Note, V1Session, Watched};
+use crate::delivery::{Delivery, DeliveryNote};
 use crate::session::{Ending, Note};
 
 /// The client's connection, while there is one.
@@ -25,6 +25,8 @@ pub(super) struct ClientLeg {
     pub(super) probed_at: Option<Instant>,
     /// When its code last said something, or was asked for the first time since.
     pub(super) page_heard_at: Instant,
+    /// How far messages of the control API have come on it; nothing before the first that wants to know.
+    pub(super) delivery: Option<Box<Delivery>>,
     /// What was said of its next message.
     meta: NextMessage,
     /// It has said BYE.
@@ -50,6 +52,7 @@ impl ClientLeg {
             told_at: now,
             probed_at: None,
             page_heard_at: now,
+            delivery: None,
             meta: NextMessage::default(),
             bye: false,
         }
@@ -187,7 +190,7 @@ impl V1Session {
             (Author::App, Fate::Refused(_)) => rejected += 1,
             (Author::App, Fate::Expired(Sent::No)) => unsent += 1,
             (Author::App, Fate::Expired(Sent::Maybe)) => lost += 1,
-            (Author::Order(id), fate) => told.push(DeliveryNote::Settled(id, outcome(fate))),
+            (Author::Order(asked), fate) => told.push(DeliveryNote::Settled(asked.id, outcome(asked, fate))),
         });
         let counts = [
             (rejected, DeliveryNote::Rejected(rejected)),
@@ -212,6 +215,9 @@ impl V1Session {
     pub fn handle_client_pong(&mut self, payload: &[u8], now: Instant) -> Option<Pong> {
         let pong = self.detector_mut(Leg::Client)?.handle_pong(payload, now);
         self.collect(Leg::Client, now);
+        if let Pong::Ours { id, .. } = pong {
+            self.note_client_pong(id);
+        }
         Some(pong)
     }
 
@@ -284,7 +290,9 @@ impl V1Session {
         if self.closing.is_some() {
             return None;
         }
-        self.detector_mut(Leg::Client)?.poll_probe(now, ahead, len)
+        let id = self.detector_mut(Leg::Client)?.poll_probe(now, ahead, len)?;
+        self.note_client_probe(id);
+        Some(id)
     }
 
     /// The page does not answer while its WebSocket stack does.
@@ -328,6 +336,7 @@ impl V1Session {
 
     /// Drops the client's connection out of the session.
     pub(super) fn part(&mut self, parting: Parting) {
+        self.end_client_delivery();
         if let Some(mut client) = self.client.take() {
             client.watched.member.set_missing(false);
             self.partings.push_back(parting);
@@ -339,10 +348,10 @@ pub(super) fn ending(reason: EndReason, close: Option<CloseFrame>, detail: Optio
     Ending { reason, leg: Some(Leg::Client), close, detail, verdict: None }
 }
 
-fn outcome(fate: Fate) -> Outcome {
+fn outcome(asked: Asked, fate: Fate) -> Outcome {
     match fate {
         Fate::Handled => Outcome::Delivered(Level::Handled),
         Fate::Refused(_) => Outcome::Rejected,
-        Fate::Expired(sent) => Outcome::Expired { sent, reached: None },
+        Fate::Expired(sent) => Outcome::Expired { sent, reached: asked.reached },
     }
 }

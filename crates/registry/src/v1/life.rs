@@ -91,6 +91,7 @@ impl V1Session {
             self.end(ended, Some(told), now);
             return refused(ResumeFailCode::Position, counters);
         }
+        self.note_client_has(received);
         self.tokens.rotate(&hello.next);
         // First the old one is out: nothing of it counts from here on.
         let frame = CloseFrame::new(Code::Replaced.number(), "replaced by a newer connection");

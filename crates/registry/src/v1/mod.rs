@@ -9,6 +9,7 @@ mod hold;
 mod keys;
 mod life;
 mod nacks;
+mod orders;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pulsegate_core::v1::{ReceiveWindow, Secret, SendWindow};
-use pulsegate_core::{Leg, MessageId, SessionId};
+use pulsegate_core::{Leg, SessionId};
 use pulsegate_heartbeat::{Crowd, Detector, KernelView, Limits, Look, Member};
 
 use crate::delivery::Message;
@@ -33,6 +34,7 @@ use keys::Keys;
 pub use life::LastWord;
 use life::{Away, Closing, Farewell};
 use nacks::Nacks;
+use orders::Asked;
 use tokens::Tokens;
 pub use transmit::Write;
 use under_way::UnderWay;
@@ -43,7 +45,7 @@ pub use words::{AppAck, Counters, Detached, Hello, Parting, Refusal, ToApp, V1Li
 enum Author {
     App,
     /// Somebody over the control API.
-    Order(MessageId),
+    Order(Asked),
 }
 
 /// A message of the app for which there is no room yet.
@@ -59,7 +61,7 @@ struct Staged {
 /// [`poll_parting`](V1Session::poll_parting), [`poll_app_order`](V1Session::poll_app_order), writes what
 /// [`poll_transmit`](V1Session::poll_transmit) says to the client, and probes as [`poll_client_probe`](V1Session::poll_client_probe), [`poll_app_probe`](V1Session::poll_app_probe) and
 /// [`poll_barrier`](V1Session::poll_barrier) say, gives the app what [`poll_app_message`](V1Session::poll_app_message)
-/// says and dials it when [`poll_dial`](V1Session::poll_dial) does; it comes back at [`poll_timeout`](V1Session::poll_timeout) and stops when
+/// says, asks as [`poll_client_barrier`](V1Session::poll_client_barrier) says, and dials the app when [`poll_dial`](V1Session::poll_dial) does; it comes back at [`poll_timeout`](V1Session::poll_timeout) and stops when
 /// [`is_finished`](V1Session::is_finished).
 #[derive(Debug)]
 pub struct V1Session {
@@ -196,6 +198,7 @@ impl V1Session {
         for leg in Leg::BOTH {
             self.handle_detector_timeout(leg, now, kernel[leg.index()]);
         }
+        self.handle_client_delivery_timeout(kernel[Leg::Client.index()], now);
         self.handle_app_delivery_timeout(kernel[Leg::App.index()], now);
         self.expire(now);
         self.handle_page_timeout(now);
@@ -217,6 +220,7 @@ impl V1Session {
             .chain(self.out.poll_timeout())
             .chain(waiting)
             .chain(self.poll_client_timeout())
+            .chain(self.poll_client_delivery_timeout())
             .chain(self.under_way.poll_timeout())
             .chain(self.poll_hold_timeout())
             .chain(self.poll_life_timeout())

@@ -84,15 +84,17 @@ impl V1Session {
     }
 
     fn write_message(&mut self, now: Instant, write: Write<'_>) -> bool {
-        let mut note = None;
+        let (mut note, mut passed) = (None, None);
         let written = self.with_fates(|session, fates| match session.out.poll_transmit(now, fates) {
             Some(Transmit::Message { message, again, .. }) => {
                 write_data(message, write);
-                note = match message.tag {
-                    _ if again => Some(V1Note::Retransmitted),
-                    Some(Author::Order(id)) => Some(V1Note::Session(Note::Delivery(DeliveryNote::Sent(id)))),
+                let asked = match message.tag {
+                    Some(Author::Order(asked)) => Some(asked),
                     Some(Author::App) | None => None,
                 };
+                let sent = asked.map(|asked| V1Note::Session(Note::Delivery(DeliveryNote::Sent(asked.id))));
+                note = if again { Some(V1Note::Retransmitted) } else { sent };
+                passed = Some((asked, message.payload.len()));
                 true
             }
             Some(Transmit::Skip { count, reason }) => {
@@ -102,6 +104,9 @@ impl V1Session {
             None => false,
         });
         self.notes.extend(note);
+        if let (Some((asked, bytes)), Some(client)) = (passed, &mut self.client) {
+            client.note_passed(asked, bytes, &self.limits, now);
+        }
         written
     }
 

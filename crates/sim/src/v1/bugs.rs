@@ -56,6 +56,8 @@ pub enum V1Bug {
     LostReplay,
     /// An app that is back is not told that it gets messages again.
     UntoldReplay,
+    /// The answer to a barrier is taken for there when it is sent.
+    PongAhead,
     /// The client hears neither pings nor PROBEs.
     DeafClient,
     /// The client does not look at its deadlines.
@@ -94,6 +96,7 @@ impl V1Bug {
             V1Bug::LostCount => &[OneEnd],
             V1Bug::LostReplay => &[Order, Counts, TrueEnd, Progress],
             V1Bug::UntoldReplay => &[Order],
+            V1Bug::PongAhead => &[TrueEnd],
             V1Bug::DeafClient | V1Bug::PatientClient => &[Liveness, Progress],
         }
     }

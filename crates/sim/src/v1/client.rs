@@ -127,6 +127,7 @@ impl World {
                 let latency = self.latency();
                 self.lines[place].up.push(Frame::Pong(payload), latency, self.now);
             }
+            self.oracle.client_read(&frame);
             self.client.inbox.push_back(frame);
         }
         progress

@@ -51,7 +51,7 @@ impl World {
                 Frame::Text(payload) => self.take_from_app(session, true, &payload),
                 Frame::Word(payload) => self.take_from_app(session, false, &payload),
                 Frame::Pong(payload) => {
-                    self.note_app_pong(payload);
+                    self.note_pong(Leg::App, payload);
                     session.handle_app_pong(&payload, at);
                 }
                 Frame::Close(code, reason) => {
@@ -130,6 +130,7 @@ impl World {
                 frames.push(if text { Frame::Text(payload) } else { Frame::Word(payload) });
             });
             if !wrote {
+                session.handle_client_taken(at);
                 break;
             }
             progress = true;
@@ -237,23 +238,39 @@ impl World {
             && let Some(probe) = session.poll_client_probe(at, 0, 10)
         {
             self.push_down(place, Frame::Ping(probe.to_payload()));
+            self.note_ping(Leg::Client, probe.to_payload(), false);
             session.handle_written(Leg::Client, 10, at);
+            session.handle_client_taken(at);
+            progress = true;
+        }
+        if let Some(place) = self.gateway.line
+            && self.lines[place].down.len() < SOCKET_FRAMES
+            && let Some(barrier) = session.poll_client_barrier(at, 0, 10)
+        {
+            self.push_down(place, Frame::Ping(barrier.to_payload()));
+            self.note_ping(Leg::Client, barrier.to_payload(), true);
+            if self.bug == Some(V1Bug::PongAhead) {
+                session.handle_client_pong(&barrier.to_payload(), at);
+            }
+            session.handle_written(Leg::Client, 10, at);
+            session.handle_client_taken(at);
+            self.count("barrier to the client");
             progress = true;
         }
         if self.gateway.outbox.is_empty() && !self.app.is_full() {
             if let Some(probe) = session.poll_app_probe(at, 0, 10) {
                 self.app.to_app.push(Frame::Ping(probe.to_payload()), MS / 10, self.now);
-                self.note_app_ping(probe.to_payload(), false);
+                self.note_ping(Leg::App, probe.to_payload(), false);
                 session.handle_written(Leg::App, 10, at);
                 session.handle_app_taken(at);
                 progress = true;
             }
             if let Some(barrier) = session.poll_barrier(at, 0, 10) {
                 self.app.to_app.push(Frame::Ping(barrier.to_payload()), MS / 10, self.now);
-                self.note_app_ping(barrier.to_payload(), true);
+                self.note_ping(Leg::App, barrier.to_payload(), true);
                 if self.bug == Some(V1Bug::DoubledBarrier) {
                     self.app.to_app.push(Frame::Ping(barrier.to_payload()), MS / 10, self.now);
-                    self.note_app_ping(barrier.to_payload(), true);
+                    self.note_ping(Leg::App, barrier.to_payload(), true);
                 }
                 session.handle_written(Leg::App, 10, at);
                 session.handle_app_taken(at);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pulsegate_core::v1::{Envelope, ResumeFail, ResumeFailCode, Secret, Token};
-use pulsegate_core::{CloseFrame, EndReason, IdSource, Leg, Outcome, Sent, SessionId};
+use pulsegate_core::{CloseFrame, EndReason, IdSource, Leg, Level, Outcome, Sent, SessionId};
 use pulsegate_heartbeat::{Crowd, KernelView};
 use pulsegate_registry::{DeliveryNote, Hello, LastWord, Message, Note, Refusal, V1Note, V1Session};
 
@@ -151,6 +151,7 @@ impl World {
             Frame::Text(payload) => self.take_message(session, true, &payload),
             Frame::Word(payload) => self.take_message(session, false, &payload),
             Frame::Pong(payload) => {
+                self.note_pong(Leg::Client, payload);
                 session.handle_client_pong(&payload, at);
             }
             Frame::Close(code, reason) => {
@@ -383,7 +384,7 @@ impl World {
         let ttl = self.random.u64(MS..5 * SECOND);
         let expires_at = self.at(self.now + ttl);
         let id = self.gateway.ids.next_message();
-        let level = pulsegate_core::Level::Handled;
+        let level = Level::ALL[self.random.usize(0..Level::ALL.len())];
         if let Some((_, session)) = &mut self.gateway.session {
             self.oracle.order(id, payload.len());
             session.handle_message(Message { id, text, payload: Bytes::from(payload), level, expires_at });

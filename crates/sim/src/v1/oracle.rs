@@ -6,6 +6,8 @@ use std::fmt;
 use pulsegate_core::v1::Fate;
 use pulsegate_core::{Level, MessageId, Outcome, Sent};
 
+use super::line::Frame;
+
 /// What was broken; the numbers are those of the protocol's invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
@@ -95,6 +97,8 @@ pub(super) struct Oracle {
     /// Messages of the control API, by the number in their payload.
     pub(super) orders: BTreeMap<MessageId, u32>,
     ends: BTreeMap<MessageId, Outcome>,
+    /// Those that the client's stack has read.
+    orders_read: BTreeSet<u32>,
     orders_got: BTreeSet<u32>,
     orders_handled: BTreeSet<u32>,
     order_sizes: BTreeMap<u32, usize>,
@@ -130,6 +134,18 @@ impl Oracle {
         if taken != told {
             let what = format!("{taken:?} messages were taken, {told:?} had an end");
             self.object(Invariant::OneEnd, what);
+        }
+    }
+
+    /// The client's stack has read a frame; its code may never get it.
+    pub(super) fn client_read(&mut self, frame: &Frame) {
+        let (text, payload) = match frame {
+            Frame::Text(payload) => (true, payload.as_slice()),
+            Frame::Word(word) if word[0] == 0 => (false, &word[1..]),
+            _ => return,
+        };
+        if let Some((b'o', number)) = read(text, payload, b'a', 0) {
+            self.orders_read.insert(number);
         }
     }
 
@@ -281,10 +297,17 @@ impl Oracle {
         let got = self.orders_got.contains(&number);
         let truth = match outcome {
             Outcome::Delivered(Level::Handled) => self.orders_handled.contains(&number),
-            Outcome::Delivered(Level::Kernel | Level::Received) => false,
+            Outcome::Delivered(Level::Received)
+            | Outcome::Expired { sent: Sent::Maybe, reached: Some(Level::Received) } => {
+                self.orders_read.contains(&number)
+            }
+            // Nobody asks the client's kernel here, and what was handled does not expire.
+            Outcome::Delivered(Level::Kernel)
+            | Outcome::Expired { reached: Some(Level::Kernel | Level::Handled), .. } => false,
             Outcome::Rejected => true,
-            Outcome::Expired { sent: Sent::No, .. } => !got,
-            Outcome::Expired { sent: Sent::Maybe, .. } => true,
+            Outcome::Expired { sent: Sent::No, reached: None } => !got,
+            Outcome::Expired { sent: Sent::No, reached: Some(_) } => false,
+            Outcome::Expired { sent: Sent::Maybe, reached: None } => true,
         };
         if let Outcome::Rejected | Outcome::Expired { .. } = outcome {
             self.session().skipped += 1;

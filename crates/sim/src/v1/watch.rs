@@ -29,15 +29,21 @@ pub(super) struct Watch {
     pub(super) gateway_heard_at: Time,
     /// To the client, to the app.
     before: [Counters; 2],
-    /// The unanswered barrier, and when it was written.
-    barrier: Option<([u8; 8], Time)>,
-    /// Pings behind it.
-    behind: Vec<[u8; 8]>,
+    /// Of each leg.
+    barriers: [Barrier; 2],
     late: u32,
     /// The largest ACK of either side, down and up.
     acked: [u64; 2],
     /// When the client's socket was last full.
     full_at: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+struct Barrier {
+    /// The one without an answer, and when it was written.
+    unanswered: Option<([u8; 8], Time)>,
+    /// Pings behind it.
+    behind: Vec<[u8; 8]>,
 }
 
 impl Watch {
@@ -48,12 +54,12 @@ impl Watch {
 
     /// The app has another connection.
     pub(super) fn begin_app(&mut self) {
-        self.barrier = None;
-        self.behind.clear();
+        self.barriers[Leg::App.index()] = Barrier::default();
     }
 
     pub(super) fn attach(&mut self, now: Time) {
         (self.heard_at, self.page_heard_at) = (now, now);
+        self.barriers[Leg::Client.index()] = Barrier::default();
     }
 }
 
@@ -62,28 +68,29 @@ fn micros(time: Duration) -> Time {
 }
 
 impl World {
-    pub(super) fn note_app_ping(&mut self, payload: [u8; 8], is_barrier: bool) {
+    pub(super) fn note_ping(&mut self, leg: Leg, payload: [u8; 8], is_barrier: bool) {
+        let Barrier { unanswered, behind } = &mut self.watch.barriers[leg.index()];
         if !is_barrier {
-            self.watch.behind.push(payload);
+            behind.push(payload);
             return;
         }
         // One that has no answer for as long as it may take is given up.
         let patience = micros(self.plan.limits.session.delivery.answer_within);
-        if let Some((_, sent_at)) = self.watch.barrier
+        let before = unanswered.replace((payload, self.now));
+        behind.clear();
+        if let Some((_, sent_at)) = before
             && self.now < sent_at + patience
         {
-            self.oracle.object(Invariant::Barrier, format!("a second after {} us", self.now - sent_at));
+            let what = format!("a second to the {leg:?} after {} us", self.now - sent_at);
+            self.oracle.object(Invariant::Barrier, what);
         }
-        self.watch.barrier = Some((payload, self.now));
-        self.watch.behind.clear();
     }
 
     /// An answer to a later ping answers the barrier as well.
-    pub(super) fn note_app_pong(&mut self, payload: [u8; 8]) {
-        if self.watch.barrier.is_some_and(|(barrier, _)| barrier == payload)
-            || self.watch.behind.contains(&payload)
-        {
-            self.watch.barrier = None;
+    pub(super) fn note_pong(&mut self, leg: Leg, payload: [u8; 8]) {
+        let Barrier { unanswered, behind } = &mut self.watch.barriers[leg.index()];
+        if unanswered.is_some_and(|(barrier, _)| barrier == payload) || behind.contains(&payload) {
+            *unanswered = None;
         }
     }
 

@@ -54,8 +54,11 @@ impl V1Driver {
         line.blocked = blocked;
         if blocked {
             self.session.handle_write_blocked(leg, now);
-        } else if leg == Leg::App {
-            self.session.handle_app_taken(now);
+        } else {
+            match leg {
+                Leg::Client => self.session.handle_client_taken(now),
+                Leg::App => self.session.handle_app_taken(now),
+            }
         }
         if begins {
             self.shared.metrics.leg(leg).write_stalls.increment(1);
@@ -112,6 +115,14 @@ impl V1Driver {
             {
                 line.push_in_place(Opcode::Ping, &probe.to_payload());
                 self.shared.metrics.leg(Leg::Client).probes_sent.increment(1);
+                progress = true;
+            }
+            if line.takes_more()
+                && let Some(barrier) =
+                    self.session.poll_client_barrier(now, line.outbox.len(), line.probe_len())
+            {
+                line.push_behind(Opcode::Ping, &barrier.to_payload());
+                self.shared.metrics.delivery.barriers_sent.increment(1);
                 progress = true;
             }
         }
