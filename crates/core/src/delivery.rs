@@ -71,6 +71,11 @@ impl Outcome {
         }
     }
 
+    /// Returns whether the message certainly never came.
+    pub fn is_unsent(self) -> bool {
+        matches!(self, Outcome::Expired { sent: Sent::No, .. })
+    }
+
     /// Returns how far the message is known to have come.
     pub fn level(self) -> Option<Level> {
         match self {

@@ -22,8 +22,9 @@ struct Kept {
     records: HashMap<MessageId, Arc<Record>>,
     /// Messages by idempotency key, within a session.
     keys: HashMap<(SessionId, Box<str>), MessageId>,
-    /// Those with an end.
-    ended: Remembered<MessageId>,
+    /// Those with an end: the ones with a key, whose memory is a promise, are not pushed out by the others.
+    keyed: Remembered<MessageId>,
+    others: Remembered<MessageId>,
 }
 
 /// One message.
@@ -48,10 +49,16 @@ pub(crate) struct Record {
 pub(crate) enum Status {
     /// It waits for a place in the stream, or for the socket.
     Queued,
-    /// The socket took it.
-    Sent { at: SystemTime },
+    /// The socket took it, or was given it again.
+    Sent { at: SystemTime, attempts: u32 },
     /// Its end.
-    Settled { outcome: Outcome, sent_at: Option<SystemTime>, at: SystemTime, elapsed: Duration },
+    Settled {
+        outcome: Outcome,
+        sent_at: Option<SystemTime>,
+        attempts: u32,
+        at: SystemTime,
+        elapsed: Duration,
+    },
 }
 
 /// What to do with a request that has an idempotency key.
@@ -70,10 +77,14 @@ pub(crate) enum Claim {
 pub(crate) struct Claimed(Arc<Record>);
 
 impl Messages {
-    /// Remembers the ends of so many messages, for so long.
+    /// Remembers the ends of so many messages with a key, and of so many others, for so long.
     pub(crate) fn new(ends_max: usize, ttl: Duration) -> Messages {
-        let ended = Remembered::new(ends_max, ttl);
-        let kept = Kept { records: HashMap::new(), keys: HashMap::new(), ended };
+        let kept = Kept {
+            records: HashMap::new(),
+            keys: HashMap::new(),
+            keyed: Remembered::new(ends_max, ttl),
+            others: Remembered::new(ends_max, ttl),
+        };
         Messages { hasher: RandomState::new(), kept: Mutex::new(kept) }
     }
 
@@ -120,7 +131,11 @@ impl Messages {
     /// Takes note that the socket took it.
     pub(crate) fn sent(&self, id: MessageId) {
         if let Some(record) = self.find(id) {
-            record.status.send_replace(Status::Sent { at: SystemTime::now() });
+            record.status.send_modify(|status| match status {
+                Status::Queued => *status = Status::Sent { at: SystemTime::now(), attempts: 1 },
+                Status::Sent { attempts, .. } => *attempts = attempts.saturating_add(1),
+                Status::Settled { .. } => {}
+            });
         }
     }
 
@@ -134,15 +149,17 @@ impl Messages {
         let record = self.find(id)?;
         let elapsed = now.saturating_duration_since(record.accepted);
         record.status.send_modify(|status| {
-            let sent_at = match *status {
-                Status::Queued => None,
-                Status::Sent { at } => Some(at),
-                Status::Settled { sent_at, .. } => sent_at,
+            let (sent_at, attempts) = match *status {
+                // One that is lost may have left in part.
+                Status::Queued => (None, u32::from(!outcome.is_unsent())),
+                Status::Sent { at, attempts } => (Some(at), attempts),
+                Status::Settled { sent_at, attempts, .. } => (sent_at, attempts),
             };
-            *status = Status::Settled { outcome, sent_at, at: SystemTime::now(), elapsed };
+            *status = Status::Settled { outcome, sent_at, attempts, at: SystemTime::now(), elapsed };
         });
         let mut kept = self.lock();
-        kept.ended.push(id, now);
+        let ended = if record.key.is_some() { &mut kept.keyed } else { &mut kept.others };
+        ended.push(id, now);
         kept.forget(now);
         Some((record, elapsed))
     }
@@ -159,7 +176,7 @@ impl Messages {
 
 impl Kept {
     fn forget(&mut self, now: Instant) {
-        while let Some(id) = self.ended.poll_forgotten(now) {
+        while let Some(id) = self.keyed.poll_forgotten(now).or_else(|| self.others.poll_forgotten(now)) {
             self.remove(id);
         }
     }
@@ -275,6 +292,13 @@ mod tests {
         assert!(messages.find(records[0].id).is_none(), "only two are remembered");
         assert!(matches!(messages.claim(session, "a", 7), Claim::New));
         assert!(messages.find(records[1].id).is_some());
+        // Whatever ends besides, those with a key are remembered.
+        for _ in 0..5 {
+            let other = Record::claimed(draft(&ids, session, None), now);
+            assert!(messages.keep(other.record()));
+            messages.settle(other.record().id, Outcome::Delivered(Level::Received), now).unwrap();
+        }
+        assert!(matches!(messages.claim(session, "b", 7), Claim::Known(_)));
         messages.forget(now + TTL);
         assert!(messages.find(records[2].id).is_none());
         assert!(messages.lock().keys.is_empty());

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pulsegate_core::v1::Window;
-use pulsegate_core::{CloseFrame, EndReason, FrameLimits, IdSource, SessionId};
+use pulsegate_core::{CloseFrame, FrameLimits, IdSource, SessionId};
 use pulsegate_heartbeat::{Crowd, Limits};
 use pulsegate_registry::{
-    CloseCodes, DeliveryRules, Lookup, Parking, Registry, RegistryLimits, SessionLimits, V1Limits,
+    CloseCodes, Confirm, DeliveryRules, Lookup, Parking, Registry, RegistryLimits, SessionLimits, V1Limits,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Bounds of every session, made from the configuration once.
     pub(crate) session_limits: Arc<SessionLimits>,
+    /// The same where the app asks for receipts: what costs nothing is followed for it also if nothing else is.
+    pub(crate) receipt_limits: Arc<SessionLimits>,
     /// Bounds of sessions of clients that speak `pulsegate.v1`.
     pub(crate) v1_limits: Arc<V1Limits>,
     pub(crate) frame_limits: Arc<FrameLimits>,
@@ -71,6 +73,7 @@ impl Shared {
         let session_limits = Arc::new(session_limits(&config));
         Shared {
             v1_limits: Arc::new(v1_limits(&config, &session_limits)),
+            receipt_limits: Arc::new(receipt_limits(&session_limits)),
             session_limits,
             frame_limits: Arc::new(frame_limits(&config, u64::MAX)),
             v1_frame_limits: Arc::new(frame_limits(&config, config.v1.message_bytes_max as u64)),
@@ -93,12 +96,12 @@ impl Shared {
 }
 
 impl Shared {
-    /// Ends a session that waits for its client, for others that need what it takes.
+    /// Ends a session that waits for its client, for others that need what it takes; not one whose client is just back.
     pub(crate) fn evict(&self, id: SessionId) {
         if let Lookup::Live(entry) = self.registry.find(id) {
             let code = self.config.close.dead_client_code;
             let frame = CloseFrame::new(code, "client away, and no room to wait for it");
-            entry.handle().end(EndReason::Limit, frame);
+            entry.handle().evict(frame);
         }
     }
 }
@@ -146,6 +149,14 @@ fn session_limits(config: &Config) -> SessionLimits {
             frozen_app: config.close.frozen_app_code,
         },
     }
+}
+
+fn receipt_limits(limits: &SessionLimits) -> SessionLimits {
+    let confirm = match limits.delivery.confirm {
+        Confirm::Off => Confirm::Kernel,
+        confirm @ (Confirm::Kernel | Confirm::Received) => confirm,
+    };
+    SessionLimits { delivery: DeliveryRules { confirm, ..limits.delivery }, ..limits.clone() }
 }
 
 fn v1_limits(config: &Config, session: &Arc<SessionLimits>) -> V1Limits {

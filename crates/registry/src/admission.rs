@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use pulsegate_core::{IdSource, MessageId, SessionId};
 
+/// So many sessions more than `limits.sessions_max` may be there while those end that have to leave for them.
+pub(crate) const BEYOND_MAX: usize = 16;
+
 /// Counts the places that are taken.
 #[derive(Debug)]
 pub struct Admission {
@@ -66,9 +69,22 @@ impl Admission {
     /// # Errors
     /// A cap is reached.
     pub fn admit(self: &Arc<Admission>, address: IpAddr) -> Result<Permit, Refused> {
+        self.admit_within(self.sessions_max, address)
+    }
+
+    /// Takes a place for a client where all are taken: another session is to end for it as soon as it has begun. There
+    /// are 16 of these places.
+    ///
+    /// # Errors
+    /// A cap is reached.
+    pub fn admit_beyond(self: &Arc<Admission>, address: IpAddr) -> Result<Permit, Refused> {
+        self.admit_within(self.sessions_max.saturating_add(BEYOND_MAX), address)
+    }
+
+    fn admit_within(self: &Arc<Admission>, sessions_max: usize, address: IpAddr) -> Result<Permit, Refused> {
         let address = subscriber(address);
         let taken = self.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-            (taken < self.sessions_max).then_some(taken + 1)
+            (taken < sessions_max).then_some(taken + 1)
         });
         if taken.is_err() {
             return Err(Refused::SessionsMax);
@@ -142,6 +158,17 @@ mod tests {
         drop(first);
         assert_eq!(admission.taken(), 2);
         assert!(admission.admit(one).is_ok());
+    }
+
+    #[test]
+    fn a_few_more_may_come_for_whom_others_leave() {
+        let admission = admission(1, 100);
+        let one = address("10.0.0.1");
+        let _first = admission.admit(one).expect("a place");
+        let beyond: Vec<_> = (0..BEYOND_MAX).map(|_| admission.admit_beyond(one).expect("a place")).collect();
+        assert_eq!(admission.admit_beyond(one).map(|_| ()), Err(Refused::SessionsMax));
+        drop(beyond);
+        assert_eq!(admission.admit(one).map(|_| ()), Err(Refused::SessionsMax));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pulsegate_core::{Leg, SessionId};
 use pulsegate_heartbeat::{Detector, PongHabit};
 
-use crate::delivery::Progress;
+use crate::delivery::{Progress, Unsettled};
 use crate::tombstone::{Delivered, LegTotals};
 
 /// How a client speaks with the gateway.
@@ -104,11 +104,36 @@ struct DeliveryGauge {
     sent: AtomicU64,
     kernel: AtomicU64,
     received: AtomicU64,
+    open: OpenGauge,
+}
+
+/// Messages of one direction that have no end yet.
+#[derive(Debug, Default)]
+struct OpenGauge {
     /// It and the next saturate.
-    open_messages: AtomicU32,
-    open_bytes: AtomicU32,
-    /// Milliseconds from the start of the entry, and one; 0: nothing is open.
-    open_since: AtomicU64,
+    messages: AtomicU32,
+    bytes: AtomicU32,
+    /// Milliseconds from the start of the entry, and one; 0: there is none.
+    since: AtomicU64,
+}
+
+impl OpenGauge {
+    fn set(&self, open: Unsettled, start: Instant) {
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let since = open.since.map_or(0, |at| at.saturating_duration_since(start).as_millis() as u64 + 1);
+        self.messages.store(narrow(open.messages), Relaxed);
+        self.bytes.store(narrow(open.bytes), Relaxed);
+        self.since.store(since, Relaxed);
+    }
+
+    fn get(&self, start: Instant) -> Unsettled {
+        let since = self.since.load(Relaxed).checked_sub(1);
+        Unsettled {
+            messages: u64::from(self.messages.load(Relaxed)),
+            bytes: u64::from(self.bytes.load(Relaxed)),
+            since: since.map(|since| start + Duration::from_millis(since)),
+        }
+    }
 }
 
 /// A consistent enough look at one leg.
@@ -178,6 +203,7 @@ pub struct Entry<H> {
     handle: H,
     legs: [LegGauge; 2],
     delivery: DeliveryGauge,
+    to_app: OpenGauge,
 }
 
 impl<H> Entry<H> {
@@ -196,6 +222,7 @@ impl<H> Entry<H> {
             handle,
             legs: [LegGauge::new(), LegGauge::new()],
             delivery: DeliveryGauge::default(),
+            to_app: OpenGauge::default(),
         }
     }
 
@@ -272,29 +299,30 @@ impl<H> Entry<H> {
     /// Publishes how far the messages to the client have come.
     pub fn publish_delivery(&self, progress: &Progress) {
         let gauge = &self.delivery;
-        let since = progress
-            .open_since
-            .map_or(0, |at| at.saturating_duration_since(self.opened_at).as_millis() as u64 + 1);
         gauge.sent.store(progress.sent, Relaxed);
         gauge.kernel.store(progress.kernel, Relaxed);
         gauge.received.store(progress.received, Relaxed);
-        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        gauge.open_messages.store(narrow(progress.open_messages), Relaxed);
-        gauge.open_bytes.store(narrow(progress.open_bytes), Relaxed);
-        gauge.open_since.store(since, Relaxed);
+        gauge.open.set(progress.open, self.opened_at);
+    }
+
+    /// Publishes which of the client's messages the app is not known to have, where they are counted.
+    pub fn publish_to_app(&self, open: Unsettled) {
+        self.to_app.set(open, self.opened_at);
+    }
+
+    /// Returns which of the client's messages the app is not known to have, where they are counted.
+    pub fn open_to_app(&self) -> Unsettled {
+        self.to_app.get(self.opened_at)
     }
 
     /// Returns how far the messages to the client have come.
     pub fn progress(&self) -> Progress {
         let gauge = &self.delivery;
-        let since = gauge.open_since.load(Relaxed).checked_sub(1);
         Progress {
             sent: gauge.sent.load(Relaxed),
             kernel: gauge.kernel.load(Relaxed),
             received: gauge.received.load(Relaxed),
-            open_messages: u64::from(gauge.open_messages.load(Relaxed)),
-            open_bytes: u64::from(gauge.open_bytes.load(Relaxed)),
-            open_since: since.map(|since| self.opened_at + Duration::from_millis(since)),
+            open: gauge.open.get(self.opened_at),
         }
     }
 

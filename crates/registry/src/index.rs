@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use pulsegate_core::{IdSource, MessageId, SessionId};
 
 use crate::admission::{Admission, Permit, Refused};
+use crate::delivery::Unsettled;
 use crate::entry::{Entry, SessionInfo, SessionState};
 use crate::remembered::Remembered;
 use crate::session::Ending;
@@ -77,11 +78,9 @@ pub struct Counts {
     /// Sessions whose client has no connection.
     pub detached: usize,
     /// Messages to clients that are not confirmed.
-    pub open_messages: u64,
-    /// Their payload bytes.
-    pub open_bytes: u64,
-    /// When the oldest of them was passed on.
-    pub open_since: Option<Instant>,
+    pub to_client: Unsettled,
+    /// Messages of clients that speak `pulsegate.v1`, which their apps are not known to have.
+    pub to_app: Unsettled,
     /// Places taken, sessions that are being set up included.
     pub admitted: usize,
     /// Ended sessions that are remembered.
@@ -106,6 +105,14 @@ impl<H> Registry<H> {
     /// A cap is reached.
     pub fn admit(&self, address: IpAddr) -> Result<Permit, Refused> {
         self.admission.admit(address)
+    }
+
+    /// Takes a place for a client for which another session is to end ([`Admission::admit_beyond`]).
+    ///
+    /// # Errors
+    /// A cap is reached.
+    pub fn admit_beyond(&self, address: IpAddr) -> Result<Permit, Refused> {
+        self.admission.admit_beyond(address)
     }
 
     /// Returns a name for a message to one of them.
@@ -212,10 +219,8 @@ impl<H> Registry<H> {
                 SessionState::Suspect => counts.suspect += 1,
                 SessionState::Detached => counts.detached += 1,
             }
-            let progress = entry.progress();
-            counts.open_messages += progress.open_messages;
-            counts.open_bytes += progress.open_bytes;
-            counts.open_since = [counts.open_since, progress.open_since].into_iter().flatten().min();
+            counts.to_client.add(entry.progress().open);
+            counts.to_app.add(entry.open_to_app());
         }
         counts
     }

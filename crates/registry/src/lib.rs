@@ -15,7 +15,7 @@ mod tombstone;
 mod v1;
 
 pub use admission::{Admission, Permit, Refused};
-pub use delivery::{Confirm, DeliveryNote, DeliveryRules, Message, Progress};
+pub use delivery::{Confirm, DeliveryNote, DeliveryRules, Message, Progress, Unsettled};
 pub use entry::{Entry, LegGauge, LegView, Mode, SessionInfo, SessionState};
 pub use events::{Event, EventRing, Replay};
 pub use index::{Counts, Filter, Lookup, Page, Registry, RegistryLimits};
@@ -24,6 +24,6 @@ pub use remembered::Remembered;
 pub use session::{CloseCodes, Ending, Note, Order, Session, SessionLimits};
 pub use tombstone::{Delivered, LegTotals, Tombstone};
 pub use v1::{
-    AppAck, Counters, Detached, Hello, LastWord, Parting, Refusal, ToApp, V1Limits, V1Note, V1Progress,
+    AppAck, Counters, Detached, Dial, Hello, LastWord, Parting, Refusal, ToApp, V1Limits, V1Note, V1Progress,
     V1Session, Write,
 };

@@ -58,6 +58,11 @@ impl Parking {
         self.lot().take_longest()
     }
 
+    /// Returns whether nobody is parked.
+    pub fn is_empty(&self) -> bool {
+        self.lot().order.is_empty()
+    }
+
     /// Returns how many bytes are kept for all that are parked.
     pub fn bytes(&self) -> usize {
         self.lot().bytes

@@ -39,7 +39,7 @@ pub(super) struct List {
     pub(super) api: Api,
     #[command(flatten)]
     pub(super) format: Format,
-    /// Only sessions in this state: live or suspect
+    /// Only sessions in this state: live, suspect or detached
     #[arg(long, env = "PULSEGATE_SESSIONS_STATE")]
     pub(super) state: Option<String>,
     /// Only sessions with this label; all that are given must match

@@ -283,6 +283,8 @@ keys! {
         "Origins of pages that may call the control API; none by default.";
     control.feeds_max => count(1, 10_000),
         "Event feeds open at once; more are refused with 503.";
+    control.waits_max => count(1, 10_000),
+        "Requests at once that wait for the end of a message (Prefer: wait); more are answered 202 at once.";
 
     close.dead_client_code => Kind::CloseCode,
         "Toward the app when its client was declared dead; not 1001, which apps read as a page that left on purpose.";

@@ -255,6 +255,8 @@ pub struct Control {
     pub origins: Vec<String>,
     /// Event feeds open at once.
     pub feeds_max: usize,
+    /// Requests at once that wait for the end of a message.
+    pub waits_max: usize,
 }
 
 /// Close codes.

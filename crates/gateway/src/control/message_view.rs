@@ -42,18 +42,12 @@ pub(super) struct SettledView {
 impl MessageView {
     pub(super) fn of(record: &Record) -> MessageView {
         let status = record.status();
-        let ((name, level, sent), sent_at, settled) = match status {
-            Status::Queued => (("queued", None, None), None, None),
-            Status::Sent { at } => (("sent", None, None), Some(at), None),
-            Status::Settled { outcome, sent_at, at, elapsed } => {
-                (parts(outcome), sent_at, Some((at, elapsed)))
+        let ((name, level, sent), attempts, sent_at, settled) = match status {
+            Status::Queued => (("queued", None, None), 0, None, None),
+            Status::Sent { at, attempts } => (("sent", None, None), attempts, Some(at), None),
+            Status::Settled { outcome, sent_at, attempts, at, elapsed } => {
+                (parts(outcome), attempts, sent_at, Some((at, elapsed)))
             }
-        };
-        // One that is lost may have left in part.
-        let is_written = match status {
-            Status::Queued => false,
-            Status::Sent { .. } => true,
-            Status::Settled { .. } => sent != Some(Sent::No),
         };
         MessageView {
             id: record.id,
@@ -63,7 +57,7 @@ impl MessageView {
             requested: record.level,
             sent,
             bytes: record.bytes,
-            attempts: u32::from(is_written),
+            attempts,
             accepted_at: rfc3339(record.accepted_at),
             sent_at: sent_at.map(rfc3339),
             settled_at: settled.map(|(at, _)| rfc3339(at)),

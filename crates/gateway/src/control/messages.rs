@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use http_body_util::LengthLimitError;
 use pulsegate_core::{Level, MessageId, Outcome, Sent, SessionId};
 use pulsegate_registry::{Entry, Filter, Lookup, Message, Mode};
 use serde_json::json;
@@ -48,12 +49,14 @@ pub(super) async fn send(State(api): State<Arc<Api>>, id: Id, request: Request) 
             accept(shared, &entry, &wishes, &content)?
         }
     };
-    if let Some(wait) = wishes.wait {
+    // Without a place for it the wish is passed over, as RFC 7240 section 2 allows.
+    let place = wishes.wait.and_then(|wait| Some((wait, api.waits.try_acquire().ok()?)));
+    if let Some((wait, _)) = place {
         // Whether it is settled or not is told either way.
         let _ = timeout(wait, claimed.settled()).await;
     }
     let mut response = answer(claimed.record())?;
-    if let Some(wait) = wishes.wait {
+    if let Some((wait, _)) = place {
         let applied = format!("wait={}", wait.as_secs());
         let value = HeaderValue::from_str(&applied).expect("digits are visible");
         response.headers_mut().insert(PREFERENCE_APPLIED, value);
@@ -118,9 +121,12 @@ async fn read(shared: &Shared, request: Request) -> Result<Content, Problem> {
 }
 
 async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    to_bytes(body, bytes_max).await.map_err(|_| {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "message-too-large", "The message is too large")
-            .detail(format!("delivery.bytes_max is {bytes_max}, or the request broke off"))
+    let too_large =
+        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "message-too-large", "The message is too large");
+    let broken = || Problem::new(StatusCode::BAD_REQUEST, "body-incomplete", "The body can't be read");
+    to_bytes(body, bytes_max).await.map_err(|error| match error.into_inner().is::<LengthLimitError>() {
+        true => too_large().detail(format!("delivery.bytes_max is {bytes_max}")),
+        false => broken().detail("it broke off, or its framing is wrong"),
     })
 }
 
@@ -239,23 +245,22 @@ fn answer(record: &Record) -> Result<Response, Problem> {
         let location = format!("/v1/messages/{}", record.id);
         return Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(view)).into_response());
     };
-    let sent = match outcome {
+    let expired =
+        || Problem::new(StatusCode::GATEWAY_TIMEOUT, "message-expired", "The message was not confirmed");
+    let problem = match outcome {
         Outcome::Delivered(_) => return Ok(Json(view).into_response()),
-        Outcome::Rejected => {
-            return Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "message-rejected",
-                "The client's code refused the message",
-            ));
+        Outcome::Rejected => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "message-rejected",
+            "The client's code refused the message",
+        ),
+        Outcome::Expired { sent: Sent::No, .. } => {
+            expired().detail("its time was over, or the session, before it could leave; it never will")
         }
-        Outcome::Expired { sent, .. } => sent,
+        Outcome::Expired { sent: Sent::Maybe, .. } => {
+            expired().detail("it left, and the client is lost or confirms nothing: it may have arrived")
+        }
     };
     let member = serde_json::to_value(view).expect("all keys are text");
-    let detail = match sent {
-        Sent::No => "its time was over, or the session, before it could leave; it never will",
-        Sent::Maybe => "it left, and the client is lost or confirms nothing: it may have arrived",
-    };
-    Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "message-expired", "The message was not confirmed")
-        .detail(detail)
-        .member("message", member))
+    Err(problem.member("message", member))
 }

@@ -29,8 +29,8 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, CONTENT_TYPE, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL,
+    CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use listener::{ControlListener, socket_path};
 pub(crate) use secret::Secret;
 
+use crate::config::Control;
 use crate::http_serve::http_serve;
 use crate::problem::Problem;
 use crate::shared::Shared;
@@ -47,7 +48,7 @@ use guard::Guard;
 /// The promise that all of this keeps.
 const OPENAPI: &str = include_str!("../../../../docs/openapi.json");
 
-/// Connections at once, event feeds not counted.
+/// Connections at once, not counted those for which there are places of their own: event feeds, and waits for messages.
 const CONNECTIONS_MAX: usize = 128;
 
 /// How long a browser may remember that it may ask, in seconds.
@@ -56,6 +57,9 @@ const PREFLIGHT_MAX_AGE_S: u32 = 600;
 /// What a page may say in its requests.
 const ALLOWED_HEADERS: &str =
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Pulsegate-Level, Pulsegate-Ttl";
+
+/// What a page may read of an answer, besides what the Fetch standard lists as safe.
+const EXPOSED_HEADERS: &str = "Location, Preference-Applied, Retry-After";
 
 /// Why the control API does not start.
 #[derive(Debug, thiserror::Error)]
@@ -74,15 +78,16 @@ pub(crate) async fn serve(
     finish: CancellationToken,
 ) {
     let limits = shared.config.limits.clone();
-    let feeds_max = shared.config.control.feeds_max;
+    let Control { feeds_max, waits_max, .. } = shared.config.control;
     let api = Arc::new(Api {
         guard: Guard::new(&shared.config.control, token),
         feeds: Arc::new(Semaphore::new(feeds_max)),
+        waits: Semaphore::new(waits_max),
         finish: finish.clone(),
         shared,
     });
     let ControlListener { listener, place } = listener;
-    let connections_max = CONNECTIONS_MAX.saturating_add(feeds_max);
+    let connections_max = CONNECTIONS_MAX.saturating_add(feeds_max).saturating_add(waits_max);
     http_serve(listener, router(api), &limits, connections_max, finish).await;
     drop(place);
 }
@@ -93,6 +98,8 @@ struct Api {
     guard: Guard,
     /// Places for event feeds.
     feeds: Arc<Semaphore>,
+    /// Places for those who wait for the end of a message.
+    waits: Semaphore,
     finish: CancellationToken,
 }
 
@@ -145,6 +152,7 @@ async fn guarded(State(api): State<Arc<Api>>, request: Request, next: Next) -> R
     let headers = response.headers_mut();
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     }
     headers.insert(VARY, HeaderValue::from_static("Origin"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

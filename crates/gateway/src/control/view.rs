@@ -152,12 +152,12 @@ impl<'a> From<&'a Tombstone> for TombstoneView<'a> {
 
 impl DeliveryView {
     fn new(progress: Progress, now: Instant) -> DeliveryView {
-        let Progress { sent, kernel, received, open_messages, open_bytes, open_since } = progress;
+        let Progress { sent, kernel, received, open } = progress;
         DeliveryView {
             delivered: DeliveredView { sent, kernel, received },
-            unacked_messages: open_messages,
-            unacked_bytes: open_bytes,
-            oldest_unacked_seconds: open_since.map(|since| seconds(now.saturating_duration_since(since))),
+            unacked_messages: open.messages,
+            unacked_bytes: open.bytes,
+            oldest_unacked_seconds: open.since.map(|since| seconds(now.saturating_duration_since(since))),
         }
     }
 }

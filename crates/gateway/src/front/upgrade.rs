@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, ORIGIN, TRANSFER_ENCODING, UPGRADE};
@@ -13,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use pulsegate_registry::{Mode, Permit, Refused, SessionInfo};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::answer::{self, Agreement, AnswerError};
@@ -33,10 +32,6 @@ use crate::shared::Shared;
 
 const PULSEGATE_SESSION: HeaderName = HeaderName::from_static("pulsegate-session");
 const PULSEGATE_MODE: HeaderName = HeaderName::from_static("pulsegate-mode");
-
-/// How often it is looked whether an evicted session is over, and how many times.
-const EVICTION_LOOK_EVERY: Duration = Duration::from_millis(10);
-const EVICTION_LOOKS_MAX: u32 = 50;
 
 /// Longest path and origin that are kept of a session: tombstones and events keep them long after its end,
 /// and a client may send as much as `limits.header_bytes_max` allows.
@@ -59,10 +54,10 @@ pub(super) async fn upgrade(
     let result = if let Some(wish) = offered.as_ref().and_then(Offered::resume) {
         come_back(&front, place, peer, head, wish).map_err(|reason| (reason, None))
     } else {
-        match admit_or_evict(&front, peer, &head).await {
-            Ok((client, permit)) => {
+        match admit(&front, peer, &head) {
+            Ok(admitted) => {
                 let on_client = take_upgrade(&mut head);
-                let request = Asking { peer, client, permit, place, on_client, offered, head };
+                let request = Asking { peer, admitted, place, on_client, offered, head };
                 request.ask(&front, attempt.started).await
             }
             Err(reason) => Err((reason, None)),
@@ -73,30 +68,6 @@ pub(super) async fn upgrade(
         debug!(%peer, reason = reason.as_str(), "handshake refused");
         front.refuse(reason, detail)
     })
-}
-
-/// Admits a client; where all places are taken the session ends that waits for its own client for longest.
-async fn admit_or_evict(
-    front: &Front,
-    peer: SocketAddr,
-    head: &request::Parts,
-) -> Result<(IpAddr, Permit), Rejection> {
-    let admitted = admit(front, peer, head);
-    if admitted.as_ref().err() != Some(&Rejection::SessionsMax) {
-        return admitted;
-    }
-    let Some(longest) = front.shared.parking.take_longest() else { return admitted };
-    front.shared.evict(longest);
-    // Its place is free when its app has answered the Close, which takes as long as that takes.
-    let mut again = admitted;
-    for _ in 0..EVICTION_LOOKS_MAX {
-        sleep(EVICTION_LOOK_EVERY).await;
-        again = admit(front, peer, head);
-        if again.is_ok() {
-            break;
-        }
-    }
-    again
 }
 
 /// Answers a client that wants its session back.
@@ -118,8 +89,7 @@ type Refusal = (Rejection, Option<String>);
 /// An upgrade request that was admitted.
 struct Asking {
     peer: SocketAddr,
-    client: IpAddr,
-    permit: Permit,
+    admitted: Admitted,
     place: Place,
     on_client: OnUpgrade,
     /// Set if the client speaks `pulsegate.v1`.
@@ -139,7 +109,7 @@ struct OfApp {
 impl Asking {
     async fn ask(self, front: &Arc<Front>, started: Instant) -> Result<Response<AnswerBody>, Refusal> {
         let shared = &front.shared;
-        let id = self.permit.id().to_string();
+        let id = self.admitted.permit.id().to_string();
         let trusted = &shared.config.forwarded.trusted;
         let mode = if self.offered.is_some() { Mode::V1 } else { Mode::Plain };
         let (request, request_id) = app_request(&self.head, self.peer, trusted, &id, mode);
@@ -157,6 +127,11 @@ impl Asking {
         })?;
         let upgraded = hyper::upgrade::on(&mut answer).await;
         let app = upgraded.ok().and_then(into_socket).ok_or_else(|| dial_refusal(DialFailure::Reset))?;
+        // Only now, since the app wants this client: for the taking of a place alone nobody has to leave.
+        if self.admitted.is_beyond {
+            let longest = shared.parking.take_longest().ok_or((Rejection::SessionsMax, None))?;
+            shared.evict(longest);
+        }
         let mut switching = switching(answer.into_parts().0);
         // A client that did not offer the two together gets the app's alone, and no more than anybody else.
         let agreed =
@@ -178,7 +153,7 @@ impl Asking {
         let OfApp { socket: (app, app_early), agreement, redial, request_id } = app;
         let info = SessionInfo {
             peer: self.peer,
-            client: self.client,
+            client: self.admitted.client,
             path: clean(self.head.uri.path(), PATH_BYTES_MAX),
             origin: origin(&self.head.headers),
             subprotocol: agreement.subprotocol,
@@ -188,7 +163,7 @@ impl Asking {
             receipts: agreement.receipts,
         };
         let (shared, relay) = (Arc::clone(&front.shared), Arc::clone(&front.relay));
-        let (permit, place, on_client) = (self.permit, self.place, self.on_client);
+        let (permit, place, on_client) = (self.admitted.permit, self.place, self.on_client);
         // A short-lived task of its own: hyper's connection must end before the session begins.
         front.shared.connections.spawn(async move {
             let given_back = timeout(shared.config.upstream.handshake_timeout, on_client).await;
@@ -220,20 +195,30 @@ fn check(front: &Front, head: &request::Parts) -> Result<(), Rejection> {
     if front.shared.stop.is_cancelled() { Err(Rejection::Draining) } else { Ok(()) }
 }
 
+/// A client that has a place among the sessions.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    client: IpAddr,
+    permit: Permit,
+    /// All were taken: a session has to end for it that waits for its own client.
+    is_beyond: bool,
+}
+
 /// Checks what needs no app, and takes a place among the sessions.
-pub(super) fn admit(
-    front: &Front,
-    peer: SocketAddr,
-    head: &request::Parts,
-) -> Result<(IpAddr, Permit), Rejection> {
+pub(super) fn admit(front: &Front, peer: SocketAddr, head: &request::Parts) -> Result<Admitted, Rejection> {
     let config = &front.shared.config;
     check(front, head)?;
     let client = forwarded::client_address(&head.headers, peer, &config.forwarded.trusted);
-    let permit = front.shared.registry.admit(client).map_err(|refused| match refused {
+    let Shared { registry, parking, .. } = &*front.shared;
+    let (permit, is_beyond) = match registry.admit(client) {
+        Err(Refused::SessionsMax) if !parking.is_empty() => (registry.admit_beyond(client), true),
+        admitted => (admitted, false),
+    };
+    let permit = permit.map_err(|refused| match refused {
         Refused::SessionsMax => Rejection::SessionsMax,
         Refused::AddressMax => Rejection::AddressMax,
     })?;
-    Ok((client, permit))
+    Ok(Admitted { client, permit, is_beyond })
 }
 
 /// Builds the request to the app: the client's own but for what `headers` and `forwarded` change; and its id.

@@ -7,7 +7,7 @@ use metrics::{
     histogram,
 };
 use pulsegate_core::{Level, Outcome, Sent};
-use pulsegate_registry::Counts;
+use pulsegate_registry::{Counts, Unsettled};
 
 use crate::shared::clock;
 
@@ -25,9 +25,7 @@ pub(crate) struct DeliveryMetrics {
     /// By the level that was reached, and at last those of which nothing is known.
     maybe_sent: [Counter; Level::ALL.len() + 1],
     seconds: [Histogram; Level::ALL.len()],
-    unacked_messages: Gauge,
-    unacked_bytes: Gauge,
-    oldest: Gauge,
+    unacked: UnackedGauges,
     pub(crate) barriers_sent: Counter,
 }
 
@@ -50,9 +48,7 @@ impl DeliveryMetrics {
             seconds: Level::ALL.map(|level| {
                 histogram!("pulsegate_delivery_seconds", "direction" => DIRECTION, "level" => level.as_str())
             }),
-            unacked_messages: gauge!("pulsegate_unacked_messages", "direction" => DIRECTION),
-            unacked_bytes: gauge!("pulsegate_unacked_bytes", "direction" => DIRECTION),
-            oldest: gauge!("pulsegate_oldest_unacked_timestamp_seconds", "direction" => DIRECTION),
+            unacked: UnackedGauges::resolve(DIRECTION),
             barriers_sent: counter!("pulsegate_barriers_sent_total", "leg" => "client"),
         }
     }
@@ -99,9 +95,30 @@ impl DeliveryMetrics {
 
     /// Sets the gauges, which are sums over all sessions.
     pub(super) fn look(&self, counts: &Counts) {
-        self.unacked_messages.set(counts.open_messages as f64);
-        self.unacked_bytes.set(counts.open_bytes as f64);
-        let at = counts.open_since.and_then(|since| {
+        self.unacked.set(counts.to_client);
+    }
+}
+
+/// What is without an end, in one direction.
+pub(super) struct UnackedGauges {
+    messages: Gauge,
+    bytes: Gauge,
+    oldest: Gauge,
+}
+
+impl UnackedGauges {
+    pub(super) fn resolve(direction: &'static str) -> UnackedGauges {
+        UnackedGauges {
+            messages: gauge!("pulsegate_unacked_messages", "direction" => direction),
+            bytes: gauge!("pulsegate_unacked_bytes", "direction" => direction),
+            oldest: gauge!("pulsegate_oldest_unacked_timestamp_seconds", "direction" => direction),
+        }
+    }
+
+    pub(super) fn set(&self, open: Unsettled) {
+        self.messages.set(open.messages as f64);
+        self.bytes.set(open.bytes as f64);
+        let at = open.since.and_then(|since| {
             SystemTime::now()
                 .checked_sub(clock().saturating_duration_since(since))?
                 .duration_since(UNIX_EPOCH)
@@ -126,11 +143,14 @@ pub(super) fn describe() {
         "pulsegate_delivery_seconds",
         "From a message accepted over the control API until it was delivered, by level."
     );
-    describe_gauge!("pulsegate_unacked_messages", "Messages that are followed and have no end yet.");
+    describe_gauge!(
+        "pulsegate_unacked_messages",
+        "Messages that are followed and have no end yet; to_app: those of pulsegate.v1 clients."
+    );
     describe_gauge!("pulsegate_unacked_bytes", "Their payload bytes.");
     describe_gauge!(
         "pulsegate_oldest_unacked_timestamp_seconds",
-        "When the oldest of them was passed on, in Unix time; NaN while there is none."
+        "When the oldest of them was passed on (to_app: came), in Unix time; NaN while there is none."
     );
     describe_counter!(
         "pulsegate_barriers_sent_total",

@@ -144,6 +144,7 @@ impl Metrics {
         self.sessions[1].set(counts.suspect as f64);
         self.sessions[2].set(counts.detached as f64);
         self.delivery.look(counts);
+        self.v1.look(counts);
         with_local_recorder(&*self.recorder, || self.process.collect());
         self.handle.render()
     }

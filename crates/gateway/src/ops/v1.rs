@@ -8,6 +8,9 @@ use metrics::{
 };
 use pulsegate_core::Level;
 use pulsegate_core::v1::ResumeFailCode;
+use pulsegate_registry::Counts;
+
+use super::delivery::UnackedGauges;
 
 /// Why a client could not come back, as label values.
 const FAILURES: [ResumeFailCode; 4] =
@@ -36,6 +39,7 @@ pub(crate) struct V1Metrics {
     received: Counter,
     lost: Counter,
     unsent: Counter,
+    unacked: UnackedGauges,
     pub(crate) barriers_sent: Counter,
 }
 
@@ -65,8 +69,14 @@ impl V1Metrics {
             received: settled("delivered", "received"),
             lost: settled("expired_maybe_sent", "none"),
             unsent: settled("expired_unsent", "none"),
+            unacked: UnackedGauges::resolve(TO_APP),
             barriers_sent: counter!("pulsegate_barriers_sent_total", "leg" => "app"),
         }
+    }
+
+    /// Sets the gauges, which are sums over all sessions.
+    pub(super) fn look(&self, counts: &Counts) {
+        self.unacked.set(counts.to_app);
     }
 
     /// Says how much is kept for clients that are away.

@@ -45,6 +45,8 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Default)]
 struct Letters {
     end: Option<EndOrder>,
+    /// Asks it to end unless its client is there.
+    eviction: Option<CloseFrame>,
     /// There was an order to end.
     ending: bool,
     messages: Vec<Message>,
@@ -61,6 +63,7 @@ struct Letters {
 #[derive(Debug, Default)]
 pub(super) struct Mail {
     pub(super) end: Option<EndOrder>,
+    pub(super) eviction: Option<CloseFrame>,
     pub(super) messages: Vec<Message>,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) app: Option<AppArrival>,
@@ -109,6 +112,12 @@ impl Mailbox {
         drop(lock);
         self.waker.wake();
         first
+    }
+
+    /// Asks a session to end that waits for its client, and wakes its task. If the client is back by then, it stays.
+    pub(crate) fn evict(&self, frame: CloseFrame) {
+        self.lock().get_or_insert_default().eviction = Some(frame);
+        self.waker.wake();
     }
 
     /// Leaves a message and wakes the session's task.
@@ -183,12 +192,17 @@ impl Mailbox {
         let letters = lock.as_mut()?;
         let mail = Mail {
             end: letters.end.take(),
+            eviction: letters.eviction.take(),
             messages: std::mem::take(&mut letters.messages),
             arrivals: std::mem::take(&mut letters.arrivals),
             app: letters.app.take(),
         };
-        let is_empty =
-            mail.end.is_none() && mail.messages.is_empty() && mail.arrivals.is_empty() && mail.app.is_none();
+        let Mail { end, eviction, messages, arrivals, app } = &mail;
+        let is_empty = end.is_none()
+            && eviction.is_none()
+            && messages.is_empty()
+            && arrivals.is_empty()
+            && app.is_none();
         (!is_empty).then_some(mail)
     }
 
@@ -199,6 +213,7 @@ impl Mailbox {
         letters.closed = true;
         Mail {
             end: None,
+            eviction: None,
             messages: std::mem::take(&mut letters.messages),
             arrivals: std::mem::take(&mut letters.arrivals),
             app: letters.app.take(),
@@ -248,6 +263,15 @@ mod tests {
         mailbox.send(message(1), ROOM).unwrap();
         assert_eq!(mailbox.close().messages.len(), 1);
         assert_eq!(mailbox.send(message(1), ROOM), Err(Refusal::Ended));
+    }
+
+    #[test]
+    fn an_eviction_is_a_wish_and_not_yet_an_end() {
+        let mailbox = Mailbox::default();
+        mailbox.evict(CloseFrame::new(4408, "no room"));
+        let mail = mailbox.poll(Waker::noop()).unwrap();
+        assert!(mail.eviction.is_some() && mail.end.is_none());
+        assert!(mailbox.end(EndReason::Kicked, CloseFrame::new(4001, "first")));
     }
 
     #[test]

@@ -16,7 +16,7 @@ impl Driver {
     pub(super) fn follow(&mut self, messages: u64, bytes: u64, now: Instant) {
         if self.session.is_forwarding(Leg::App) {
             self.session.handle_passed(messages, bytes, now);
-            if self.shared.config.delivery.confirm != Confirm::Off {
+            if self.shared.config.delivery.confirm != Confirm::Off || self.entry.info().receipts {
                 self.shared.metrics.delivery.accepted(messages);
             }
         }

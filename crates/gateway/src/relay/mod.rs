@@ -86,8 +86,8 @@ fn open(shared: &Arc<Shared>, established: Established) -> (Permit, Driver) {
         Line::new(Leg::App, app, reserved_bits, &shared.frame_limits, shared, now),
     ];
     let behind_proxy = info.client != info.peer.ip().to_canonical();
-    let limits = Arc::clone(&shared.session_limits);
-    let session = Session::new(limits, &shared.crowds, behind_proxy, fastrand::u64(..), now);
+    let limits = if info.receipts { &shared.receipt_limits } else { &shared.session_limits };
+    let session = Session::new(Arc::clone(limits), &shared.crowds, behind_proxy, fastrand::u64(..), now);
     let entry = list(shared, &permit, info, now);
     let mut driver = Driver::new(Arc::clone(shared), entry, session, lines, place, now);
     driver.take_early(Leg::Client, &client_early, now);

@@ -133,6 +133,8 @@ async fn an_app_that_is_back_gets_what_it_has_not_answered_for_and_the_client_no
     drop(first);
     until_held(&gateway).await;
     line.text("four").await;
+    let unacked = "pulsegate_unacked_messages{direction=\"to_app\"}";
+    timeout(PATIENCE, async { while gateway.scrape(unacked).await != 3 {} }).await.expect("they wait");
     let mut second = app.accept().await;
     assert_eq!(second.session, session);
     assert_eq!((second.resumed.as_deref(), second.replayed.as_deref()), (Some("?1"), Some("2")));

@@ -57,6 +57,25 @@ async fn what_a_client_has_when_it_comes_back_its_stack_has_read() {
     let (_stream, _) = Line::resume(&gateway, &token, 1).await;
     let told = end_of(&gateway, &told).await;
     assert_eq!((&told["status"], &told["level"]), (&"delivered".into(), &"received".into()), "{told}");
+    assert_eq!(told["attempts"], 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_client_lacks_is_written_again_and_counted() {
+    let (gateway, _seen) = gateway(|_| {}).await;
+    let line = Line::open(&gateway).await;
+    let (_, told) = send(&gateway, RECEIVED, "news").await;
+    let token = line.token.clone();
+    drop(line);
+    let (stream, got) = Line::resume(&gateway, &token, 0).await;
+    let mut line = Line::welcomed(stream, got, true, 0, 1);
+    line.expect_text("news").await;
+    let told = tokio::select! {
+        told = end_of(&gateway, &told) => told,
+        got = line.read_message() => panic!("{got:?}"),
+    };
+    assert_eq!((&told["level"], &told["attempts"]), (&"received".into(), &2.into()), "{told}");
     gateway.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate_core::{Level, Outcome, Sent};
 
-use super::Progress;
+use super::{Progress, Unsettled};
 
 /// Messages that are passed on within this time have a mark in common.
 const SPAN: Duration = Duration::from_millis(250);
@@ -152,12 +152,12 @@ impl Marks {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        Progress {
-            open_messages: self.marks.iter().map(|mark| mark.counted).sum(),
-            open_bytes: self.marks.iter().map(|mark| mark.bytes).sum(),
-            open_since: self.oldest(),
-            ..self.counts.into()
-        }
+        let open = Unsettled {
+            messages: self.marks.iter().map(|mark| mark.counted).sum(),
+            bytes: self.marks.iter().map(|mark| mark.bytes).sum(),
+            since: self.oldest(),
+        };
+        Progress { open, ..self.counts.into() }
     }
 }
 

@@ -16,7 +16,7 @@ use pulsegate_core::{Level, MessageId, Outcome, Sent};
 use pulsegate_heartbeat::ProbeId;
 
 use marks::{Counts, Marks};
-pub use words::{Confirm, DeliveryNote, DeliveryRules, Message, Progress};
+pub use words::{Confirm, DeliveryNote, DeliveryRules, Message, Progress, Unsettled};
 
 /// Our latest pings of which it is known what came before them; the detector knows no more either.
 const PINGS_MAX: usize = 4;
@@ -275,13 +275,11 @@ impl Delivery {
         match &self.open {
             None => self.counts.into(),
             Some(open) => {
-                let progress = open.marks.progress();
+                let mut progress = open.marks.progress();
                 let waiting = open.waiting.iter().map(|message| message.payload.len() as u64);
-                Progress {
-                    open_messages: progress.open_messages + (open.tracked.len() + open.waiting.len()) as u64,
-                    open_bytes: progress.open_bytes + waiting.sum::<u64>(),
-                    ..progress
-                }
+                let messages = (open.tracked.len() + open.waiting.len()) as u64;
+                progress.open.add(Unsettled { messages, bytes: waiting.sum(), since: None });
+                progress
             }
         }
     }

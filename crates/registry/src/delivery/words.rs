@@ -92,10 +92,26 @@ pub struct Progress {
     pub kernel: u64,
     /// As many of the first of them as its WebSocket stack has read.
     pub received: u64,
-    /// Those that are still followed, or wait for a place.
-    pub open_messages: u64,
+    /// Those that are still followed, or wait for a place; the oldest of those that were passed on.
+    pub open: Unsettled,
+}
+
+/// Messages without an end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// So many.
+    pub messages: u64,
     /// Their payload bytes.
-    pub open_bytes: u64,
-    /// When the oldest of those was passed on.
-    pub open_since: Option<Instant>,
+    pub bytes: u64,
+    /// Since when the oldest of them is.
+    pub since: Option<Instant>,
+}
+
+impl Unsettled {
+    /// Adds others.
+    pub fn add(&mut self, others: Unsettled) {
+        self.messages += others.messages;
+        self.bytes += others.bytes;
+        self.since = [self.since, others.since].into_iter().flatten().min();
+    }
 }

@@ -155,10 +155,10 @@ impl V1Session {
         let seq = self.inbound.handle_message(payload.len(), meta.ack_now);
         let message = ToApp { text, payload, is_now: self.app.is_open() && self.under_way.is_all_given() };
         if message.is_now {
-            self.under_way.push_given(seq, message, !self.limits.app_hold.is_zero());
+            self.under_way.push_given(seq, message, !self.limits.app_hold.is_zero(), now);
             self.note_passed_to_app(payload.len(), now);
         } else {
-            self.under_way.push_waiting(seq, message, meta.expires_at, meta.key);
+            self.under_way.push_waiting(seq, message, meta.expires_at, meta.key, now);
         }
         Ok(Some(message))
     }

@@ -34,6 +34,15 @@ pub(super) struct Hold {
     phase: Phase,
 }
 
+/// A dial of an app that may be back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// So many of the messages that it gets first an earlier connection may have got.
+    pub repeats: u64,
+    /// Nobody waits for it any more from then on.
+    pub until: Instant,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Waiting {
@@ -98,17 +107,16 @@ impl V1Session {
         true
     }
 
-    /// Returns how many messages the next connection of the app gets that an earlier one may have got, if it is to be
-    /// dialled now. Tell of the outcome by [`handle_app_dialled`](V1Session::handle_app_dialled) or
+    /// Returns what to dial the app with, if it is to be dialled now. Tell of the outcome by [`handle_app_dialled`](V1Session::handle_app_dialled) or
     /// [`handle_dial_failed`](V1Session::handle_dial_failed).
-    pub fn poll_dial(&mut self, now: Instant) -> Option<u64> {
+    pub fn poll_dial(&mut self, now: Instant) -> Option<Dial> {
         // The old connection goes first.
         let is_gone = self.app.end.is_done() && self.closing.is_none();
         let hold = self.hold.as_mut().filter(|_| is_gone)?;
         match hold.phase {
             Phase::Waiting { dial_at } if now >= dial_at => {
                 hold.phase = Phase::Dialing;
-                Some(self.under_way.repeats())
+                Some(Dial { repeats: self.under_way.repeats(), until: hold.until })
             }
             Phase::Waiting { .. } | Phase::Dialing | Phase::Back { .. } => None,
         }

@@ -25,10 +25,11 @@ use pulsegate_core::v1::{ReceiveWindow, Secret, SendWindow};
 use pulsegate_core::{Leg, SessionId};
 use pulsegate_heartbeat::{Crowd, Detector, KernelView, Limits, Look, Member};
 
-use crate::delivery::Message;
+use crate::delivery::{Message, Unsettled};
 use crate::session::Order;
 use app::AppLeg;
 use client::ClientLeg;
+pub use hold::Dial;
 use hold::Hold;
 use keys::Keys;
 pub use life::LastWord;
@@ -302,10 +303,16 @@ impl V1Session {
                 sent: self.inbound.passed() - self.under_way.unsent(),
                 acked: self.inbound.handled(),
             },
-            kept,
-            kept_bytes: self.out.bytes() + staged.chain(waiting).sum::<usize>(),
-            under_way_bytes: self.under_way.bytes(),
-            kept_since: self.out.oldest_pushed_at(),
+            kept: Unsettled {
+                messages: kept as u64,
+                bytes: (self.out.bytes() + staged.chain(waiting).sum::<usize>()) as u64,
+                since: self.out.oldest_pushed_at(),
+            },
+            under_way: Unsettled {
+                messages: self.under_way.len() as u64,
+                bytes: self.under_way.bytes() as u64,
+                since: self.under_way.oldest(),
+            },
         }
     }
 }

@@ -372,7 +372,7 @@ fn an_app_that_is_back_gets_what_waits_in_steps_and_nothing_overtakes_it() {
     }
     let now = start + SECOND;
     session.handle_timeout(now, [None, None]);
-    assert_eq!(session.poll_dial(now), Some(0), "none of them may have come");
+    assert_eq!(session.poll_dial(now).map(|dial| dial.repeats), Some(0), "none of them may have come");
     assert!(session.handle_app_dialled(7, now));
     let given = |session: &mut V1Session| -> Vec<String> {
         std::iter::from_fn(|| {
@@ -402,7 +402,7 @@ fn what_waits_for_an_app_that_takes_nothing_is_over_in_its_time_and_no_timer_is_
     session.handle_client_message(true, b"soon old", start).expect("it is for the app");
     let now = start + SECOND;
     session.handle_timeout(now, [None, None]);
-    assert_eq!(session.poll_dial(now), Some(0));
+    assert_eq!(session.poll_dial(now).map(|dial| dial.repeats), Some(0));
     assert!(session.handle_app_dialled(7, now));
     let over = start + 3 * SECOND;
     assert!(session.poll_timeout().is_some_and(|at| at <= over));

@@ -84,7 +84,7 @@ impl V1Session {
     }
 
     fn write_message(&mut self, now: Instant, write: Write<'_>) -> bool {
-        let (mut note, mut passed) = (None, None);
+        let (mut told, mut passed) = ([None, None], None);
         let written = self.with_fates(|session, fates| match session.out.poll_transmit(now, fates) {
             Some(Transmit::Message { message, again, .. }) => {
                 write_data(message, write);
@@ -93,7 +93,7 @@ impl V1Session {
                     Some(Author::App) | None => None,
                 };
                 let sent = asked.map(|asked| V1Note::Session(Note::Delivery(DeliveryNote::Sent(asked.id))));
-                note = if again { Some(V1Note::Retransmitted) } else { sent };
+                told = [again.then_some(V1Note::Retransmitted), sent];
                 passed = Some((asked, message.payload.len()));
                 true
             }
@@ -103,7 +103,7 @@ impl V1Session {
             }
             None => false,
         });
-        self.notes.extend(note);
+        self.notes.extend(told.into_iter().flatten());
         if let (Some((asked, bytes)), Some(client)) = (passed, &mut self.client) {
             client.note_passed(asked, bytes, &self.limits, now);
         }

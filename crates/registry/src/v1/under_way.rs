@@ -28,6 +28,7 @@ struct Keyed {
 #[derive(Debug)]
 struct Kept {
     seq: u64,
+    since: Instant,
     text: bool,
     /// A connection of the app has been given it.
     was_given: bool,
@@ -54,6 +55,11 @@ impl UnderWay {
         self.bytes
     }
 
+    /// Returns when the oldest of them came.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.queue.front().map(|kept| kept.since)
+    }
+
     /// Returns how many were given to the app's present connection.
     pub(super) fn given(&self) -> usize {
         self.given
@@ -71,8 +77,8 @@ impl UnderWay {
     }
 
     /// Takes a message that is given to the app at once.
-    pub(super) fn push_given(&mut self, seq: u64, message: ToApp<'_>, keep: bool) {
-        self.push(seq, message, keep, None, None);
+    pub(super) fn push_given(&mut self, seq: u64, message: ToApp<'_>, keep: bool, now: Instant) {
+        self.push(seq, message, keep, (None, None), now);
         self.given = self.queue.len();
         self.queue.back_mut().into_iter().for_each(|kept| kept.was_given = true);
     }
@@ -84,9 +90,10 @@ impl UnderWay {
         message: ToApp<'_>,
         expires_at: Option<Instant>,
         key: Option<Box<[u8]>>,
+        now: Instant,
     ) {
         let keyed = key.map(|key| Box::new(Keyed { key, repeats: Vec::new() }));
-        self.push(seq, message, true, expires_at, keyed);
+        self.push(seq, message, true, (expires_at, keyed), now);
     }
 
     /// Takes the number of a message that came again. If the first one still waits, it waits for as long as the later of
@@ -111,13 +118,14 @@ impl UnderWay {
         seq: u64,
         message: ToApp<'_>,
         keep: bool,
-        expires_at: Option<Instant>,
-        keyed: Option<Box<Keyed>>,
+        (expires_at, keyed): (Option<Instant>, Option<Box<Keyed>>),
+        now: Instant,
     ) {
         let ToApp { text, payload, .. } = message;
         self.bytes += payload.len();
         self.queue.push_back(Kept {
             seq,
+            since: now,
             text,
             was_given: false,
             is_dropped: false,
@@ -234,6 +242,11 @@ mod tests {
         ToApp { text: true, payload: payload.as_bytes(), is_now: false }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "an origin for times that nothing waits for")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn give_all(under_way: &mut UnderWay) -> Vec<(String, bool)> {
         std::iter::from_fn(|| {
             let (message, again) = under_way.give()?;
@@ -250,11 +263,11 @@ mod tests {
     fn what_is_not_settled_comes_again_in_order_and_first() {
         let mut under_way = UnderWay::default();
         for (seq, payload) in [(1, "a"), (2, "b"), (3, "c")] {
-            under_way.push_given(seq, text(payload), true);
+            under_way.push_given(seq, text(payload), true, now());
         }
         under_way.settle(1);
         assert_eq!((under_way.restart(), under_way.repeats()), (2, 2));
-        under_way.push_waiting(4, text("d"), None, None);
+        under_way.push_waiting(4, text("d"), None, None, now());
         assert_eq!((under_way.repeats(), under_way.unsent(), under_way.bytes()), (2, 1, 3));
         assert_eq!(give_all(&mut under_way), pairs(&[("b", true), ("c", true), ("d", false)]));
         assert!(under_way.is_all_given() && under_way.unsent() == 0);
@@ -263,16 +276,14 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "an origin for times that nothing waits for")]
     fn what_is_too_old_is_dropped_unless_some_connection_was_given_it() {
-        let now = Instant::now();
-        let soon = now + Duration::from_secs(1);
+        let soon = now() + Duration::from_secs(1);
         let mut under_way = UnderWay::default();
-        under_way.push_waiting(1, text("given in time"), Some(soon), None);
+        under_way.push_waiting(1, text("given in time"), Some(soon), None, now());
         assert_eq!(give_all(&mut under_way).len(), 1);
         under_way.restart();
-        under_way.push_waiting(2, text("too old"), Some(soon), None);
-        under_way.push_waiting(3, text("patient"), None, None);
+        under_way.push_waiting(2, text("too old"), Some(soon), None, now());
+        under_way.push_waiting(3, text("patient"), None, None, now());
         assert_eq!(under_way.poll_timeout(), Some(soon));
         let mut dropped = Vec::new();
         under_way.expire(soon, |seq, _, _| dropped.push(seq));
@@ -285,12 +296,11 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "an origin for times that nothing waits for")]
     fn repeats_of_what_waits_share_its_fate() {
-        let now = Instant::now();
-        let at = |s| now + Duration::from_secs(s);
+        let start = now();
+        let at = |s| start + Duration::from_secs(s);
         let mut under_way = UnderWay::default();
-        under_way.push_waiting(1, text("a"), Some(at(1)), Some(b"k"[..].into()));
+        under_way.push_waiting(1, text("a"), Some(at(1)), Some(b"k"[..].into()), now());
         under_way.repeat(b"other", 2, None);
         under_way.repeat(b"k", 3, Some(at(3)));
         under_way.repeat(b"k", 4, Some(at(2)));
@@ -308,7 +318,7 @@ mod tests {
             (under_way.with_repeats(), &dropped[..]),
             (0, &[(1, Some(b"k".to_vec()), vec![3, 4])][..])
         );
-        under_way.push_waiting(5, text("b"), Some(at(4)), Some(b"k"[..].into()));
+        under_way.push_waiting(5, text("b"), Some(at(4)), Some(b"k"[..].into()), now());
         under_way.repeat(b"k", 6, None);
         assert_eq!(under_way.poll_timeout(), None, "it waits for as long as the patient one");
         assert_eq!(give_all(&mut under_way), pairs(&[("b", false)]));
@@ -319,9 +329,9 @@ mod tests {
     #[test]
     fn who_gives_up_tells_apart_what_may_have_come_and_what_never_did() {
         let mut under_way = UnderWay::default();
-        under_way.push_given(1, text("a"), true);
+        under_way.push_given(1, text("a"), true, now());
         under_way.restart();
-        under_way.push_waiting(2, text("b"), None, None);
+        under_way.push_waiting(2, text("b"), None, None, now());
         let mut unsent = Vec::new();
         assert_eq!((under_way.give_up(|seq| unsent.push(seq)), unsent), (1, vec![2]));
         assert_eq!(under_way.give_up(|_| panic!("told twice")), 0);

@@ -1,12 +1,12 @@
 //! What goes into the machine and what comes out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pulsegate_core::v1::{AckRules, ResumeFailCode, Secret, Window};
 use pulsegate_core::{Cause, CloseFrame};
 
-use crate::delivery::{Confirm, DeliveryNote, DeliveryRules};
+use crate::delivery::{Confirm, DeliveryNote, DeliveryRules, Unsettled};
 use crate::session::{Note, SessionLimits};
 
 /// So many messages, and so many KiB, have one ACK at least.
@@ -212,13 +212,9 @@ pub struct V1Progress {
     /// Messages to the app: received, passed on, acknowledged.
     pub to_app: Counters,
     /// Messages kept for the client.
-    pub kept: usize,
-    /// Their bytes.
-    pub kept_bytes: usize,
-    /// Bytes of the client's messages that the app does not have.
-    pub under_way_bytes: usize,
-    /// When the oldest of them came.
-    pub kept_since: Option<Instant>,
+    pub kept: Unsettled,
+    /// Messages of the client that the app is not known to have.
+    pub under_way: Unsettled,
 }
 
 /// How far the messages of one direction have come.

@@ -2,7 +2,7 @@
 
 use pulsegate_core::v1::{Ack, Envelope};
 use pulsegate_core::{CloseFrame, Leg};
-use pulsegate_registry::{Order, Parting, V1Session};
+use pulsegate_registry::{Dial, Order, Parting, V1Session};
 
 use super::bugs::V1Bug;
 use super::line::Frame;
@@ -73,7 +73,7 @@ impl World {
 
     /// Dials the app again, when the session wants that.
     pub(super) fn dial_app(&mut self, session: &mut V1Session) -> bool {
-        let Some(repeats) = session.poll_dial(self.at(self.now)) else { return false };
+        let Some(Dial { repeats, .. }) = session.poll_dial(self.at(self.now)) else { return false };
         let latency = self.draw(50 * MS);
         self.gateway.dialing = Some((self.now + latency, repeats));
         true

@@ -142,7 +142,13 @@ impl Oracle {
         let (text, payload) = match frame {
             Frame::Text(payload) => (true, payload.as_slice()),
             Frame::Word(word) if word[0] == 0 => (false, &word[1..]),
-            _ => return,
+            Frame::Word(_)
+            | Frame::Hello(_)
+            | Frame::Open
+            | Frame::Ping(_)
+            | Frame::Pong(_)
+            | Frame::Close(..)
+            | Frame::Gone => return,
         };
         if let Some((b'o', number)) = read(text, payload, b'a', 0) {
             self.orders_read.insert(number);

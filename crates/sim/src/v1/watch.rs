@@ -132,10 +132,10 @@ impl World {
         // One alone may be larger than the window, one more is staged, and orders wait without a number.
         let bytes_max =
             window.bytes.max(self.plan.message_max()) + self.plan.message_max() + self.oracle.order_bytes();
-        if kept > window.messages.max(1) || progress.kept_bytes > bytes_max {
+        if kept > window.messages.max(1) || progress.kept.bytes > bytes_max as u64 {
             self.oracle.object(
                 Invariant::Counts,
-                format!("{kept} messages, {} bytes kept in {window:?}", progress.kept_bytes),
+                format!("{kept} messages, {} bytes kept in {window:?}", progress.kept.bytes),
             );
         }
         let (client_has, app_has) = self.oracle.handled_now();

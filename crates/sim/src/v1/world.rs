@@ -178,7 +178,7 @@ impl World {
                 self.tell(|| session.unwrap_or_default());
                 self.oracle.object(Invariant::Progress, what);
             }
-            let kept = self.gateway.session.as_ref().map(|(_, session)| session.progress().kept);
+            let kept = self.gateway.session.as_ref().map(|(_, session)| session.progress().kept.messages);
             let said = self.app.said;
             let got = self.oracle.sessions.last().map_or(0, |seen| seen.to_client.len() as u32);
             if kept != Some(0) || said != got {

@@ -166,6 +166,12 @@ async fn every_answer_about_messages(
     let answer = kit.post(&here, &expired, b"late").await;
     assert_eq!(answer.status, 504, "{answer:?}");
     answer_obeys(ONE, &Method::POST, &answer);
+    let refused = [text, ("idempotency-key", "refused"), bearer];
+    let answer = kit.post(&here, &refused, b"refused").await;
+    kit.settle(&answer, Outcome::Rejected);
+    let answer = kit.post(&here, &refused, b"refused").await;
+    assert_eq!((answer.status.as_u16(), &answer.json["message"]["status"]), (422, &"rejected".into()));
+    answer_obeys(ONE, &Method::POST, &answer);
     let full = loop {
         let answer = kit.post(&here, &[text, bearer], &large[..250_000]).await;
         if answer.status != 202 {

@@ -266,6 +266,47 @@ async fn bad_heads_and_too_many_connections_are_refused() {
     assert!(refused.headers.contains_key(RETRY_AFTER));
 }
 
+#[tokio::test]
+async fn a_body_that_can_not_be_read_is_not_called_too_large() {
+    let kit = Kit::with(|_| {}, None).await;
+    let session = kit.open(&[]);
+    let head = format!("POST /v1/sessions/{}/messages HTTP/1.1\r\nHost: localhost", session.id());
+    let broken = format!("{head}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n");
+    let answer = exchange(&kit, &broken).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(":body-incomplete\""), "{answer}");
+}
+
+#[tokio::test]
+async fn waits_have_places_of_their_own_and_whoever_gets_none_is_told_where_to_ask() {
+    let change = |config: &mut crate::config::Config| config.control.waits_max = 1;
+    let kit = Kit::with(change, None).await;
+    let session = kit.open(&[]);
+    let here = format!("/v1/sessions/{}/messages", session.id());
+    let long = [("content-type", "text/plain"), ("prefer", "wait=20")];
+    let first = kit.post(&here, &[("content-type", "text/plain"), ("prefer", "wait=1")], b"one");
+    let second = async {
+        // The first has the place once its message is there.
+        while kit
+            .shared
+            .metrics
+            .render(&Default::default())
+            .contains("accepted_total{direction=\"to_client\"} 0")
+        {
+            tokio::task::yield_now().await;
+        }
+        let answer = kit.post(&here, &long, b"two").await;
+        assert_eq!((answer.status.as_u16(), &answer.json["status"]), (202, &"queued".into()));
+        assert!(
+            answer.headers.contains_key("location") && !answer.headers.contains_key("preference-applied")
+        );
+    };
+    let (first, ()) = tokio::join!(first, second);
+    assert_eq!(
+        (first.status.as_u16(), &first.headers["preference-applied"]),
+        (202, &"wait=1".parse().unwrap())
+    );
+}
+
 /// Sends bytes, and reads until the gateway hangs up.
 async fn exchange(kit: &Kit, bytes: &str) -> String {
     let mut stream = TcpStream::connect(kit.address).await.unwrap();

@@ -84,6 +84,41 @@ async fn sessions_beyond_a_cap_are_refused_until_a_place_is_free() {
 }
 
 #[tokio::test]
+async fn nobody_has_to_leave_for_a_client_that_the_app_does_not_want() {
+    let app = App::start().await;
+    let mut config = app.config();
+    config.limits.sessions_max = 1;
+    let mut gateway = Gateway::start(config).await;
+    let _client = gateway.request(&upgrade_request("/", "")).await;
+    let (mut first, _) = app.request().await;
+    first.send(&switching("")).await;
+    let session = gateway.session().await;
+    // Its client is away.
+    let id = session.permit.id();
+    let shared = Arc::clone(&gateway.shared);
+    assert_eq!(shared.parking.park(id, 0), None);
+
+    let mut client = gateway.request(&upgrade_request("/", "")).await;
+    let (mut asked, _) = app.request().await;
+    asked.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
+    let (head, _) = client.answer().await;
+    assert_eq!(status(&head).to_string(), "401");
+    assert!(!shared.parking.is_empty());
+
+    let mut client = gateway.request(&upgrade_request("/", "")).await;
+    let (mut asked, _) = app.request().await;
+    asked.send(&switching("")).await;
+    let (head, _) = client.answer().await;
+    assert_eq!(status(&head).to_string(), "101");
+    assert!(shared.parking.is_empty(), "one had to leave");
+    let _second = gateway.session().await;
+    // Nobody is left who could.
+    let (status, reason, _) = refused(&gateway, &upgrade_request("/", "")).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("503", "sessions-max"));
+    drop(session);
+}
+
+#[tokio::test]
 async fn connections_beyond_the_cap_are_refused_until_a_place_is_free() {
     let app = App::start().await;
     let mut config = app.config();

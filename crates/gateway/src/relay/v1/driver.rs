@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pulsegate_core::{Leg, SessionId, Violation};
+use pulsegate_core::{EndReason, Leg, SessionId, Violation};
 use pulsegate_heartbeat::KernelView;
-use pulsegate_registry::{Ending, Entry, LastWord, Order, Parting, Progress, V1Note, V1Session};
+use pulsegate_registry::{Dial, Ending, Entry, LastWord, Order, Parting, Progress, V1Note, V1Session};
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
 
 use super::super::alarm::Alarm;
 use super::super::driver::is_given_up;
@@ -126,6 +127,11 @@ impl V1Driver {
         if let Some(order) = mail.end {
             self.session.handle_end(order.reason, order.frame, now);
         }
+        if let Some(frame) = mail.eviction
+            && !self.session.is_attached()
+        {
+            self.session.handle_end(EndReason::Limit, frame, now);
+        }
     }
 
     /// A client wants its session back.
@@ -151,6 +157,8 @@ impl V1Driver {
                 sys::prepare(&stream, &self.shared.session_limits.client);
                 let line = client_line(stream, &self.shared, now);
                 self.client = Some(Box::new(ClientLine { line, peer, place }));
+                // That it is back is told while it is there: it may be gone again with the next bytes.
+                self.tell();
                 self.take_early(Leg::Client, &early, now);
             }
         }
@@ -158,13 +166,15 @@ impl V1Driver {
 
     /// Dials the app again, when the machine wants that; what comes of it is left in the mailbox.
     fn dial(&mut self, now: Instant) {
-        let Some(again) = self.session.poll_dial(now) else { return };
+        let Some(Dial { repeats, until }) = self.session.poll_dial(now) else { return };
         let Some(redial) = self.redial.clone() else { return };
         let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
         self.shared.connections.spawn(async move {
             // A gateway that leaves dials nobody: its sessions have their end soon.
-            let dialled = shared.stop.run_until_cancelled(redial.dial(&shared, entry.handle(), again)).await;
-            if let Some(arrival) = dialled.flatten() {
+            let dialled = redial.dial(&shared, entry.handle(), repeats);
+            // One that waits for its turn for longer than its session for the app would dial for nobody.
+            let dialled = shared.stop.run_until_cancelled(timeout_at(until.into(), dialled)).await;
+            if let Some(Ok(Some(arrival))) = dialled {
                 entry.handle().app_arrive(arrival);
             }
         });
@@ -314,15 +324,11 @@ impl V1Driver {
             }
         }
         let progress = self.session.progress();
-        if !self.session.is_attached() {
+        // One that is closing waits for nobody.
+        if !self.session.is_attached() && !self.session.is_closing() {
             self.entry.publish_detached(Leg::Client);
-            let id = self.entry.id();
-            let victim = if self.session.is_closing() {
-                None
-            } else {
-                self.shared.parking.park(id, progress.kept_bytes + progress.under_way_bytes)
-            };
-            if let Some(victim) = victim {
+            let kept = (progress.kept.bytes + progress.under_way.bytes) as usize;
+            if let Some(victim) = self.shared.parking.park(self.entry.id(), kept) {
                 self.shared.evict(victim);
             }
         }
@@ -333,10 +339,9 @@ impl V1Driver {
             sent: progress.to_client.sent,
             kernel: progress.to_client.acked,
             received: progress.to_client.acked,
-            open_messages: progress.kept as u64,
-            open_bytes: progress.kept_bytes as u64,
-            open_since: progress.kept_since,
+            open: progress.kept,
         });
+        self.entry.publish_to_app(progress.under_way);
     }
 
     /// Writing to `leg` failed. What the peer sent before may still wait to be read.

@@ -86,7 +86,7 @@ fn the_oldest_message_is_not_forgotten_among_many() {
         world.step(Move::Wait { ms: 300 });
     }
     let progress = world.delivery.progress();
-    assert_eq!((progress.open_since, progress.open_messages, progress.open_bytes), (Some(start), 40, 400));
+    assert_eq!(progress.open, Unsettled { messages: 40, bytes: 400, since: Some(start) });
 }
 
 /// A line with so long a round trip that marks become one before the first is confirmed.
@@ -105,7 +105,7 @@ fn a_steady_stream_is_confirmed_however_long_the_way_is() {
         }
         world.step(Move::Look);
         world.step(Move::Read(100));
-        let since = world.delivery.progress().open_since;
+        let since = world.delivery.progress().open.since;
         open_max = open_max.max(since.map_or(Duration::ZERO, |since| world.now - since));
     }
     assert!(open_max < 10 * SECOND && world.confirmed > 900, "{open_max:?}, {} confirmed", world.confirmed);
