@@ -207,7 +207,7 @@ keys! {
     delivery.bytes_max => size(1, GIB),
         "Their payload bytes, per session, and the most that one of them may have (413).";
     delivery.outcomes_max => count(1, 10_000_000),
-        "Messages remembered after their end, so that a late question gets a true answer.";
+        "Messages remembered after their end, so that a late question gets a true answer; so many with an Idempotency-Key, and as many others.";
     delivery.outcome_ttl => Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(30 * 24 * 3600) },
         "How long a message is remembered after its end.";
 

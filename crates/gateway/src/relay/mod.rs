@@ -1,6 +1,6 @@
 //! The session driver: one task owns a session and both its sockets.
 //!
-//! [`driver`] polls, [`alarm`] wakes it up, [`forward`] is the data path, [`mod@line`] is one connection,
+//! [`driver`] polls, [`alarm`] wakes it up, [`fuse`] ends it if it fails by our fault, [`forward`] is the data path, [`mod@line`] is one connection,
 //! [`outbox`] what waits for a full socket, [`buffer`] the read buffer that all sessions of a thread share,
 //! [`mailbox`] how others reach a session, [`messages`] messages to the client and their ends, [`notes`] what is told of peers, [`vigil`] what becomes of the sockets of the dead,
 //! [`v1`] the driver of sessions that outlive their client's connections.
@@ -9,6 +9,7 @@ mod alarm;
 mod buffer;
 mod driver;
 mod forward;
+mod fuse;
 mod line;
 mod mailbox;
 mod messages;
@@ -34,6 +35,7 @@ use crate::front::{Place, Redial};
 use crate::shared::{Shared, clock};
 use crate::sys;
 use driver::Driver;
+use fuse::{Failed, Fused, failed};
 use line::Line;
 
 /// A handshake that is done on both sides.
@@ -68,8 +70,8 @@ pub(crate) fn spawn(shared: &Arc<Shared>, established: Established) {
 #[allow(clippy::manual_async_fn, reason = "an async fn holds what it is given twice")]
 fn serve(permit: Permit, mut driver: Driver) -> impl Future<Output = ()> {
     async move {
-        (&mut driver).await;
-        close(driver);
+        let result = Fused(&mut driver).await;
+        close(driver, result);
         drop(permit);
     }
 }
@@ -106,10 +108,11 @@ fn list(shared: &Shared, permit: &Permit, info: SessionInfo, now: Instant) -> Ar
 }
 
 /// Takes the session off the list and tells of its end.
-fn close(driver: Driver) {
+fn close(driver: Driver, result: Result<(), Failed>) {
     let shared = Arc::clone(&driver.shared);
     let entry = Arc::clone(&driver.entry);
-    bury(&shared, &entry, driver.into_ending(), None);
+    let ending = if result.is_ok() { driver.into_ending() } else { failed() };
+    bury(&shared, &entry, ending, None);
 }
 
 /// Takes a session off the list and tells of its end.

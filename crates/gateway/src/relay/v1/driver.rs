@@ -64,10 +64,9 @@ impl V1Driver {
     }
 
     /// Returns why the session ended, and what is left to say; only when it has.
-    pub(super) fn into_end(self) -> (Ending, LastWord) {
-        self.shared.parking.leave(self.entry.id());
+    pub(super) fn into_end(self) -> (Ending, Option<Box<LastWord>>) {
         let ending = self.session.ending().expect("a session that is over has its reason").clone();
-        (ending, self.session.into_last_word())
+        (ending, Some(Box::new(self.session.into_last_word())))
     }
 
     pub(super) fn line(&mut self, leg: Leg) -> Option<&mut V1Line> {

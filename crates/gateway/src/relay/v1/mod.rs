@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 pub(crate) use parting::refuse;
 pub(super) use parting::refuse_late;
 
+use super::fuse::{Failed, Fused, failed};
 use super::line::Line;
 use super::{Established, bury, list};
 use crate::front::Place;
@@ -75,10 +76,14 @@ pub(super) fn spawn(shared: &Arc<Shared>, established: Established) {
 #[allow(clippy::manual_async_fn, reason = "an async fn holds what it is given twice")]
 fn serve(permit: Permit, mut driver: Box<V1Driver>) -> impl Future<Output = ()> {
     async move {
-        (&mut *driver).await;
+        let result = Fused(&mut *driver).await;
         let (shared, entry) = (Arc::clone(&driver.shared), Arc::clone(&driver.entry));
-        let (ending, last) = driver.into_end();
-        bury(&shared, &entry, ending, Some(Box::new(last)));
+        shared.parking.leave(entry.id());
+        let (ending, last) = match result {
+            Ok(()) => driver.into_end(),
+            Err(Failed) => (failed(), None),
+        };
+        bury(&shared, &entry, ending, last);
         drop(permit);
     }
 }
