@@ -58,6 +58,8 @@ pub enum V1Bug {
     UntoldReplay,
     /// The answer to a barrier is taken for there when it is sent.
     PongAhead,
+    /// What is said of a client's message before it is not heard.
+    LostMeta,
     /// The client hears neither pings nor PROBEs.
     DeafClient,
     /// The client does not look at its deadlines.
@@ -74,7 +76,9 @@ impl V1Bug {
     pub fn breaks(self) -> &'static [Invariant] {
         use Invariant::*;
         match self {
-            V1Bug::LostMessage | V1Bug::DoubledMessage => &[Order],
+            // One of the control API is missed when it is said to be handled.
+            V1Bug::LostMessage => &[Order, TrueEnd],
+            V1Bug::DoubledMessage => &[Order],
             V1Bug::ChangedByte => &[Bytes, Order],
             V1Bug::EarlyAck => &[TrueEnd, Order, Counts, Progress],
             V1Bug::OldConnection => &[Order, Counts, Bytes, Progress, Protocol, TrueEnd, Token],
@@ -97,6 +101,8 @@ impl V1Bug {
             V1Bug::LostReplay => &[Order, Counts, TrueEnd, Progress],
             V1Bug::UntoldReplay => &[Order],
             V1Bug::PongAhead => &[TrueEnd],
+            // Its key is gone, and its time limit.
+            V1Bug::LostMeta => &[Order, TrueEnd],
             V1Bug::DeafClient | V1Bug::PatientClient => &[Liveness, Progress],
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Client {
     work_until: Time,
     done: u64,
     pub(super) said: u32,
+    /// The last message with a key of its own.
+    keyed: Option<u32>,
 }
 
 impl Client {
@@ -44,6 +46,7 @@ impl Client {
             work_until: 0,
             done: 0,
             said: 0,
+            keyed: None,
         }
     }
 
@@ -280,10 +283,13 @@ impl World {
             return;
         }
         let mut number = self.client.said + 1;
+        // What its author sends again because it knows nothing of the first, with the same key.
+        let first = self.client.keyed.take_if(|_| self.random.u32(0..4) == 0);
         // One without bytes can't be told from another when it comes again.
-        if self.plan.holds() && is_empty(number) {
+        if (self.plan.holds() || first.is_some()) && is_empty(number) {
             number += 1;
         }
+        let key = first.or_else(|| (self.random.u32(0..8) == 0).then_some(number));
         let bytes = self.draw_bytes();
         let (text, payload) = write(b'c', number, bytes);
         let at = self.at(self.now);
@@ -293,12 +299,18 @@ impl World {
             payload: payload.into(),
             expires_at: ttl.map(|ttl| self.at(self.now + ttl)),
             ack_now: self.random.u32(0..4) == 0,
-            key: None,
+            key: key.map(|key| key.to_be_bytes().into()),
             tag: Some(number),
         };
         if self.client.machine.send(message, at).is_ok() {
             self.client.said = number;
-            self.oracle.submitted.insert(number, ttl.is_some());
+            // One that comes again may be left out, or come in the other's stead.
+            self.oracle.submitted.insert(number, ttl.is_some() || first.is_some());
+            if let Some(first) = first {
+                self.oracle.firsts.insert(number, first);
+                self.count("said again with the same key");
+            }
+            self.client.keyed = key;
         }
     }
 }

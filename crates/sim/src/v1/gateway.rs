@@ -141,6 +141,7 @@ impl World {
         let at = self.at(self.now);
         match (self.bug, &frame) {
             (Some(V1Bug::DeafGateway), Frame::Pong(_)) => return,
+            (Some(V1Bug::LostMeta), Frame::Word(word)) if word[0] == 5 => return,
             (Some(V1Bug::PongIsPage), Frame::Pong(_)) => session.handle_client_part(at),
             (Some(_) | None, _) => {}
         }

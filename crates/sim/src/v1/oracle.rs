@@ -69,6 +69,8 @@ pub(super) struct Seen {
     pub(super) restarted: bool,
     /// Those between them that the app did not get.
     missed: Vec<u32>,
+    /// By the first message with a key: the one that the app got.
+    keys: BTreeMap<u32, u32>,
     /// Messages that the client's code has handled, those of the control API as well.
     handled: u64,
     /// Messages of the control API that had an end without that: they may be SKIPs.
@@ -94,6 +96,8 @@ pub(super) struct Oracle {
     /// Handled means that the app has read it, and not only that it was written.
     handled_is_received: bool,
     fates: BTreeMap<u32, Fate>,
+    /// Messages that have the key of an earlier one, and which that is.
+    pub(super) firsts: BTreeMap<u32, u32>,
     /// Messages of the control API, by the number in their payload.
     pub(super) orders: BTreeMap<MessageId, u32>,
     ends: BTreeMap<MessageId, Outcome>,
@@ -204,6 +208,7 @@ impl Oracle {
             return;
         };
         let wrong = number <= last || self.is_gap_wrong(last, number) || self.is_repeat_wrong(number);
+        let first = self.first(number);
         let seen = self.session();
         seen.last = number;
         seen.repeats = seen.repeats.saturating_sub(1);
@@ -212,8 +217,14 @@ impl Oracle {
         if let Err(place) = seen.to_app.binary_search(&number) {
             seen.to_app.insert(place, number);
         }
+        let before = *seen.keys.entry(first).or_insert(number);
         if wrong {
             self.object(Invariant::Order, format!("the app got {number} behind {last}"));
+        } else if before != number {
+            self.object(
+                Invariant::Order,
+                format!("the app got {number}, and had {before} with the same key"),
+            );
         }
     }
 
@@ -267,13 +278,23 @@ impl Oracle {
             return;
         }
         let lacks = |number: &&u32| {
-            !self.app_has(**number)
+            !self.app_knows(**number)
                 && !matches!(self.fates.get(number), Some(Fate::Refused(_) | Fate::Expired(_)))
         };
         if let Some(number) = self.submitted.range(self.base..).map(|(number, _)| number).find(lacks).copied()
         {
             self.object(Invariant::Progress, format!("the app lacks {number}"));
         }
+    }
+
+    fn first(&self, number: u32) -> u32 {
+        self.firsts.get(&number).copied().unwrap_or(number)
+    }
+
+    /// Returns whether the app has a message, or one with its key.
+    fn app_knows(&self, number: u32) -> bool {
+        let first = self.first(number);
+        self.app_has(first) || self.sessions.iter().any(|seen| seen.keys.contains_key(&first))
     }
 
     fn app_has(&self, number: u32) -> bool {
@@ -285,7 +306,7 @@ impl Oracle {
             self.object(Invariant::OneEnd, format!("{number}: {before:?}, then {fate:?}"));
         }
         let truth = match fate {
-            Fate::Handled => self.app_has(number) || !self.handled_is_received,
+            Fate::Handled => self.app_knows(number) || !self.handled_is_received,
             Fate::Refused(_) | Fate::Expired(Sent::No) => !self.app_has(number),
             Fate::Expired(Sent::Maybe) => true,
         };
@@ -335,7 +356,8 @@ impl Oracle {
             }
         }
         for number in self.sessions.iter().flat_map(|seen| &seen.missed).copied().collect::<Vec<_>>() {
-            if self.handled_is_received && self.fates.get(&number) == Some(&Fate::Handled) {
+            let is_repeat = self.firsts.contains_key(&number);
+            if self.handled_is_received && !is_repeat && self.fates.get(&number) == Some(&Fate::Handled) {
                 self.object(
                     Invariant::TrueEnd,
                     format!("{number} is handled, and later ones came without it"),
