@@ -14,7 +14,7 @@ const SEEDS: u64 = 100_000;
 const SEEDS_VARIABLE: &str = "PULSEGATE_SIM_V1_SEEDS";
 
 /// Each bug, and the seed below which it has to show: several times where it does.
-const CAUGHT_BELOW: [(V1Bug, u64); 26] = [
+const CAUGHT_BELOW: [(V1Bug, u64); 28] = [
     (V1Bug::LostMessage, 20),
     (V1Bug::DoubledMessage, 20),
     (V1Bug::ChangedByte, 40),
@@ -39,6 +39,8 @@ const CAUGHT_BELOW: [(V1Bug, u64); 26] = [
     (V1Bug::LostCount, 40),
     (V1Bug::LostReplay, 400),
     (V1Bug::UntoldReplay, 400),
+    (V1Bug::PongAhead, 60),
+    (V1Bug::LostMeta, 60),
     (V1Bug::DeafClient, 60),
     (V1Bug::PatientClient, 60),
 ];
