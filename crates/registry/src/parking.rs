@@ -35,17 +35,19 @@ impl Parking {
         Parking { bytes_max, lot: Mutex::default() }
     }
 
-    /// Parks a session, or says how much is kept for one that is parked. Returns the session that has to end for it, if
-    /// that is too much for all; it is no longer parked.
-    pub fn park(&self, id: SessionId, bytes: usize) -> Option<SessionId> {
+    /// Parks a session, or says how much is kept for one that is parked. Returns the sessions that have to end for it, if
+    /// that is too much for all; they are no longer parked.
+    pub fn park(&self, id: SessionId, bytes: usize) -> Vec<SessionId> {
         let mut lot = self.lot();
         lot.put(id, bytes);
-        if lot.bytes > self.bytes_max {
+        let mut victims = Vec::new();
+        while lot.bytes > self.bytes_max {
             // One for which nothing is kept would make no room.
-            let first = lot.laden.first_key_value().map(|(_, id)| *id);
-            return first.inspect(|id| lot.take(*id));
+            let Some(longest) = lot.laden.first_key_value().map(|(_, id)| *id) else { break };
+            lot.take(longest);
+            victims.push(longest);
         }
-        None
+        victims
     }
 
     /// A session is parked no longer.
@@ -108,30 +110,61 @@ impl Lot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use pulsegate_core::IdSource;
 
     #[test]
     fn the_longest_parked_goes_first_and_only_when_it_is_too_much() {
         let (parking, ids) = (Parking::new(100), IdSource::new(1, 1));
         let [one, two, three] = [ids.next(), ids.next(), ids.next()];
-        assert_eq!(parking.park(two, 40), None);
-        assert_eq!(parking.park(one, 40), None);
-        assert_eq!(parking.park(two, 50), None, "it keeps its turn");
-        assert_eq!((parking.park(three, 20), parking.bytes()), (Some(two), 60));
+        assert_eq!(parking.park(two, 40), []);
+        assert_eq!(parking.park(one, 40), []);
+        assert_eq!(parking.park(two, 50), [], "it keeps its turn");
+        assert_eq!((parking.park(three, 20), parking.bytes()), (vec![two], 60));
         parking.leave(one);
         parking.leave(one);
         assert_eq!(parking.bytes(), 20);
-        assert_eq!(parking.park(one, 0), None);
+        assert_eq!(parking.park(one, 0), []);
         assert_eq!(
             (parking.park(two, 90), parking.bytes()),
-            (Some(three), 90),
+            (vec![three], 90),
             "who has nothing makes no room"
         );
         parking.leave(two);
-        assert_eq!(parking.park(three, 1), None);
+        assert_eq!(parking.park(three, 1), []);
         assert_eq!(parking.take_longest(), Some(one));
         assert_eq!((parking.take_longest(), parking.take_longest()), (Some(three), None));
-        assert_eq!((parking.bytes(), parking.park(one, 101)), (0, Some(one)), "alone it is too much");
+        assert_eq!((parking.bytes(), parking.park(one, 101)), (0, vec![one]), "alone it is too much");
         assert_eq!(parking.bytes(), 0);
+    }
+    proptest! {
+        /// Invariant 3: what is kept for all that are parked is never more than the bound, and no more of them go than must.
+        #[test]
+        fn what_is_kept_stays_within_the_bound(acts in prop::collection::vec((0usize..6, 0usize..80), 1..60)) {
+            const MAX: usize = 100;
+            let (parking, ids) = (Parking::new(MAX), IdSource::new(1, 1));
+            let names: Vec<SessionId> = (0..6).map(|_| ids.next()).collect();
+            let mut kept = [None; 6];
+            for (who, bytes) in acts {
+                if bytes > 70 {
+                    parking.leave(names[who]);
+                    kept[who] = None;
+                    continue;
+                }
+                let mut all = kept;
+                all[who] = Some(bytes);
+                let total: usize = all.iter().flatten().sum();
+                let victims = parking.park(names[who], bytes);
+                let mut freed = 0;
+                for (place, victim) in victims.iter().enumerate() {
+                    prop_assert!(total - freed > MAX, "{} had to go for nothing", place);
+                    let at = names.iter().position(|name| name == victim).unwrap();
+                    freed += all[at].take().unwrap();
+                }
+                kept = all;
+                prop_assert_eq!(parking.bytes(), kept.iter().flatten().sum::<usize>());
+                prop_assert!(parking.bytes() <= MAX);
+            }
+        }
     }
 }

@@ -58,6 +58,8 @@ fn hash(secret: &Secret) -> Hash {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -84,5 +86,36 @@ mod tests {
         }
         let good: Vec<usize> = (0..20).filter(|&n| tokens.accept(&secrets[n])).collect();
         assert_eq!(good, [0, 1, 13, 14, 15, 16, 17, 18, 19]);
+    }
+    /// What a dial of the client does: it is given up before anything comes of it, its WELCOME is lost, or it arrives and then
+    /// perhaps a frame of the client does.
+    fn dials() -> impl Strategy<Value = Vec<u8>> {
+        // So many in a row without a word of the client are its last.
+        prop::collection::vec(0u8..4, 1..200).prop_filter("dials that say nothing", |dials| {
+            dials.split(|dial| *dial == 3).all(|silent| silent.len() < WAITING_MAX)
+        })
+    }
+
+    proptest! {
+        /// Invariant 6: wherever a return breaks off, the client has a secret that is good.
+        #[test]
+        fn a_client_always_has_one_that_is_good(dials in dials()) {
+            let secret = |n: usize| Secret((n as u128).to_be_bytes());
+            let (mut tokens, mut has) = (Tokens::new(&secret(0)), 0);
+            for (n, dial) in (1..).zip(dials) {
+                prop_assert!(tokens.accept(&secret(has)));
+                if dial > 0 {
+                    tokens.rotate(&secret(n));
+                }
+                if dial > 1 {
+                    has = n;
+                }
+                if dial > 2 {
+                    tokens.settle();
+                    prop_assert!(!tokens.accept(&secret(n - 1)) && tokens.accept(&secret(n)));
+                }
+            }
+            prop_assert!(tokens.accept(&secret(has)));
+        }
     }
 }

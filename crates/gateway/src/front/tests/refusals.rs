@@ -96,7 +96,7 @@ async fn nobody_has_to_leave_for_a_client_that_the_app_does_not_want() {
     // Its client is away.
     let id = session.permit.id();
     let shared = Arc::clone(&gateway.shared);
-    assert_eq!(shared.parking.park(id, 0), None);
+    assert_eq!(shared.parking.park(id, 0), []);
 
     let mut client = gateway.request(&upgrade_request("/", "")).await;
     let (mut asked, _) = app.request().await;

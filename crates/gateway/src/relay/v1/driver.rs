@@ -327,7 +327,7 @@ impl V1Driver {
         if !self.session.is_attached() && !self.session.is_closing() {
             self.entry.publish_detached(Leg::Client);
             let kept = (progress.kept.bytes + progress.under_way.bytes) as usize;
-            if let Some(victim) = self.shared.parking.park(self.entry.id(), kept) {
+            for victim in self.shared.parking.park(self.entry.id(), kept) {
                 self.shared.evict(victim);
             }
         }
