@@ -265,9 +265,14 @@ impl V1Session {
     /// What still waits for the app waits no longer: what no connection was given never gets there, the rest may have.
     pub(super) fn give_waiting_up(&mut self) {
         self.hold = None;
-        let mut unsent = Vec::new();
-        let maybe = self.under_way.give_up(|seq| unsent.push(seq));
-        self.tell_unsent_to_app(&unsent, unsent.len() as u64, NackCode::AppGone);
+        let (mut unsent, mut messages) = (Vec::new(), 0);
+        let maybe = self.under_way.give_up(|seq, repeats| {
+            messages += 1;
+            unsent.push(seq);
+            unsent.extend(repeats);
+        });
+        unsent.sort_unstable();
+        self.tell_unsent_to_app(&unsent, messages, NackCode::AppGone);
         self.note_lost(maybe);
     }
 

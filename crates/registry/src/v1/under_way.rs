@@ -201,15 +201,20 @@ impl UnderWay {
         waiting.filter(|kept| kept.is_waiting()).filter_map(|kept| kept.expires_at).min()
     }
 
-    /// Nothing waits any more; `unsent` gets the numbers of those that no connection was given. Returns how many of the
-    /// rest some connection was given, but not the present one.
-    pub(super) fn give_up(&mut self, mut unsent: impl FnMut(u64)) -> u64 {
+    /// Nothing waits any more; `unsent` gets the numbers of those that no connection was given, and those of their repeats.
+    /// Returns how many of the rest some connection was given, but not the present one.
+    pub(super) fn give_up(&mut self, mut unsent: impl FnMut(u64, &[u64])) -> u64 {
         let given = std::mem::replace(&mut self.given, self.queue.len());
         let mut maybe = 0;
         for kept in self.queue.iter_mut().skip(given).filter(|kept| !kept.is_dropped) {
             match kept.was_given {
                 true => maybe += 1,
-                false => unsent(kept.seq),
+                false => {
+                    let keyed = kept.keyed.take();
+                    let repeats = keyed.as_ref().map_or(&[][..], |keyed| &keyed.repeats);
+                    self.repeats -= repeats.len();
+                    unsent(kept.seq, repeats);
+                }
             }
         }
         maybe
@@ -333,7 +338,10 @@ mod tests {
         under_way.restart();
         under_way.push_waiting(2, text("b"), None, None, now());
         let mut unsent = Vec::new();
-        assert_eq!((under_way.give_up(|seq| unsent.push(seq)), unsent), (1, vec![2]));
-        assert_eq!(under_way.give_up(|_| panic!("told twice")), 0);
+        under_way.push_waiting(3, text("c"), None, Some(b"k"[..].into()), now());
+        under_way.repeat(b"k", 4, None);
+        assert_eq!(under_way.give_up(|seq, repeats| unsent.push((seq, repeats.to_vec()))), 1);
+        assert_eq!((unsent, under_way.with_repeats()), (vec![(2, vec![]), (3, vec![4])], 3));
+        assert_eq!(under_way.give_up(|_, _| panic!("told twice")), 0);
     }
 }
